@@ -1,0 +1,1 @@
+"""linescore: rescoring archives of production-line images."""
