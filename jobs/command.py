@@ -1,0 +1,50 @@
+"""What every job shares: its log, and errors for people as exit statuses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import InputError, RunError
+
+SUCCESS, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def exit_status(job: Callable[[], str]) -> int:
+    """Runs a job, prints what it returns, and says how it went.
+
+    Returns:
+        0: done; 1: the work failed; 2: something given from outside is wrong.
+    """
+    _set_up_log()
+    try:
+        print(job())
+    except InputError as error:
+        return _say(error, BAD_INPUT)
+    except RunError as error:
+        return _say(error, FAILED)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command with the same run_id continues", INTERRUPTED)
+    except Exception as error:
+        # Ray wraps what a worker raised; bad input is bad input wherever it was found.
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, InputError):
+            return _say(cause, BAD_INPUT)
+        raise
+    return SUCCESS
+
+
+def _say(error: object, status: int) -> int:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return status
+
+
+def _set_up_log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("linescore")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -1,0 +1,23 @@
+"""Score every image of a manifest with a bundle and publish the tables."""
+
+import sys
+
+from jobs.command import exit_status
+from pipeline.config import ScoreConfig, parse
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The job; its exit status."""
+
+    def job() -> str:
+        config = parse(ScoreConfig, __doc__ or "", argv)
+        from pipeline.report.summary import score_summary
+        from pipeline.stages.score import run_score
+
+        return score_summary(run_score(config))
+
+    return exit_status(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

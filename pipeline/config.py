@@ -1,0 +1,349 @@
+"""Typed settings of every job: a YAML file, then KEY=VALUE from the command line; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import InputError
+
+Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+
+
+class Section(BaseModel):
+    """A part of a config: frozen, described field by field, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class RayConfig(Section):
+    """Which Ray cluster does the work."""
+
+    address: str | None = None
+    """Address of a running cluster; empty: the job's own cluster, else a local one is started."""
+    num_cpus: int | None = Field(default=None, ge=1)
+    """Logical CPUs of a local Ray; empty: those of the machine, at least 2."""
+    resource_wait_s: float = Field(default=15.0, ge=0)
+    """Seconds to wait for CPUs and GPUs that other jobs hold before giving up."""
+
+
+class PoolConfig(Section):
+    """One actor pool."""
+
+    size: int | None = Field(default=None, ge=1)
+    """Actors in the pool; empty: from the CPUs and GPUs there are."""
+    num_cpus: float | None = Field(default=None, gt=0)
+    """Logical CPUs an actor reserves; empty: an equal share that leaves one for reading."""
+    num_gpus: float | None = Field(default=None, ge=0)
+    """Fraction of a GPU an actor reserves; empty: an equal share of the GPUs there are."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of the arithmetic in one actor; fixed, so that scores don't depend on the machine."""
+
+
+class LimitsConfig(Section):
+    """What an image may be before it goes to the errors table."""
+
+    max_pixels: int = Field(default=200_000_000, ge=1)
+    """Largest width × height that is decoded."""
+    min_side: int = Field(default=16, ge=1)
+    """Shortest side in pixels that is scored."""
+    fetch_attempts: int = Field(default=3, ge=1)
+    """Tries to read a file when the failure can pass (throttling, time-outs)."""
+
+
+class IndexConfig(Section):
+    """Settings of jobs/index.py."""
+
+    source: str
+    """A folder or s3:// prefix of images, or a CSV/Parquet list with a column `uri`."""
+    store: str
+    """The store: a folder or s3:// prefix; the manifest goes to <store>/manifests/<name>.parquet."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The manifest's name."""
+    layout: Literal["auto", "mvtec", "folder", "list"] = "auto"
+    """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders, else a folder."""
+    category: str | None = None
+    """Category of the images of a plain folder, or of list rows without one."""
+    ray: RayConfig = RayConfig()
+    """The cluster."""
+
+
+class BackboneConfig(Section):
+    """The network whose features the anomaly scores come from."""
+
+    weights: str = "IMAGENET1K_V1"
+    """torchvision's name of ResNet-18 weights, or a .safetensors, .pt or .pth state dict."""
+    image_size: int = Field(default=256, ge=32, le=4096)
+    """Side in pixels of the square that features and classifier see."""
+    cell_layers: tuple[Layer, ...] = ("layer2", "layer3")
+    """Layers concatenated for the `cells` score."""
+    grids: tuple[int, ...] = (4, 8)
+    """Cells per side of each grid; the largest distance of each grid is added."""
+    pooled_layers: tuple[Layer, ...] = ("layer3",)
+    """Layers averaged over the image for the `pooled` score."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images per forward pass; the last one is padded, so that a batch has one shape."""
+
+
+class ClassifierConfig(Section):
+    """The good/defect classifier."""
+
+    weights: str
+    """A .safetensors, .pt or .pth state dict of a ResNet-18 with a head of 1 or 2 outputs."""
+    batch_size: int = Field(default=16, ge=1)
+    """Images per forward pass."""
+
+
+class DetectorConfig(Section):
+    """The YOLOv8 detector."""
+
+    weights: str
+    """An ultralytics .pt file."""
+    trusted: bool = False
+    """An ultralytics .pt is a pickle and can run code: true says that its origin is trusted."""
+    image_size: int = Field(default=640, ge=32, le=4096, multiple_of=32)
+    """Side in pixels of the letterboxed square that the detector sees."""
+    confidence_floor: float = Field(default=0.05, gt=0, lt=1)
+    """Boxes below it are not kept."""
+    iou: float = Field(default=0.7, gt=0, lt=1)
+    """Overlap above which the weaker of two boxes of a class is dropped."""
+    max_detections: int = Field(default=100, ge=1)
+    """Boxes kept per image."""
+    batch_size: int = Field(default=8, ge=1)
+    """Images per forward pass."""
+
+
+class FitConfig(Section):
+    """Settings of jobs/fit.py."""
+
+    manifest: str
+    """A manifest, as jobs/index.py writes it."""
+    store: str
+    """The store; the bundle goes to <store>/bundles/<digest>/."""
+    run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of this fit; the same again continues where it was cut off. Empty: a new one."""
+    backbone: BackboneConfig = BackboneConfig()
+    """The backbone."""
+    classifier: ClassifierConfig | None = None
+    """The classifier that the bundle carries; empty: none."""
+    detector: DetectorConfig | None = None
+    """The detector that the bundle carries; empty: none."""
+    anomaly_score: Literal["cells", "pooled"] = "cells"
+    """Which of the two distances is `anomaly_score`."""
+    global_floor: float = Field(default=0.1, gt=0, lt=1)
+    """Weight of the category's mean variance in each cell's covariance."""
+    limits: LimitsConfig = LimitsConfig()
+    """What is refused."""
+    features: PoolConfig = PoolConfig()
+    """The feature pool."""
+    block_rows: int = Field(default=32, ge=1)
+    """Images that travel together through the stages."""
+    commit_rows: int = Field(default=128, ge=1)
+    """Images per commit: what a kill can cost."""
+    ray: RayConfig = RayConfig()
+    """The cluster."""
+
+
+class StagesConfig(Section):
+    """Which models run."""
+
+    detector: bool = True
+    """Off: the detector's columns are null."""
+    features: bool = True
+    """Off: the anomaly columns are null."""
+    classifier: bool = True
+    """Off: the classifier's columns are null."""
+
+
+class PoolsConfig(Section):
+    """The three actor pools."""
+
+    detector: PoolConfig = PoolConfig()
+    """YOLOv8."""
+    features: PoolConfig = PoolConfig()
+    """Backbone and distances."""
+    classifier: PoolConfig = PoolConfig()
+    """Good/defect."""
+
+
+class ScoreConfig(Section):
+    """Settings of jobs/score.py."""
+
+    manifest: str
+    """A manifest, as jobs/index.py writes it."""
+    bundle: str
+    """A bundle: its folder or s3:// prefix, or its digest in the store."""
+    store: str
+    """The store; runs and tables go there."""
+    run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of this run; the same again continues where it was cut off. Empty: a new one."""
+    models: StagesConfig = StagesConfig()
+    """Which of the bundle's models run."""
+    keep_features: Literal["none", "pooled", "cells"] = "none"
+    """What the feature table keeps: per million images nothing, about 1 GB, or about 62 GB."""
+    verify_content: bool = True
+    """Compare each image's sha256 with the manifest's; a changed file goes to the errors."""
+    limits: LimitsConfig = LimitsConfig()
+    """What is refused."""
+    pools: PoolsConfig = PoolsConfig()
+    """Sizes of the actor pools."""
+    block_rows: int = Field(default=32, ge=1)
+    """Images that travel together through the stages."""
+    commit_rows: int = Field(default=128, ge=1)
+    """Images per commit: what a kill can cost."""
+    file_rows: int = Field(default=1_000_000, ge=1)
+    """Rows per published file."""
+    progress_s: float = Field(default=10.0, gt=0)
+    """Seconds between two progress lines when the output is not a terminal."""
+    ray: RayConfig = RayConfig()
+    """The cluster."""
+
+
+class DemoConfig(Section):
+    """Settings of jobs/demo.py."""
+
+    folder: str = "demo"
+    """Where images, weights and the store go."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the images and of the training."""
+    backbone_weights: str | None = None
+    """ImageNet weights of the backbone; empty: those in torch's cache, else the classifier's."""
+    detector_weights: str | None = None
+    """An ultralytics .pt, trusted by naming it here; empty: no detector."""
+    ray: RayConfig = RayConfig()
+    """The cluster."""
+
+
+C = TypeVar("C", bound=Section)
+
+
+def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -> C:
+    """The settings that a command line asks for.
+
+    Args:
+        model: the job's settings.
+        description: the job's docstring.
+        argv: arguments; None: the process's own.
+
+    Raises:
+        InputError: a file that can't be read, an unknown key, a wrong value.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="settings (KEY=VALUE, nested with dots):\n" + "\n".join(_describe(model)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the settings")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override one setting")
+    arguments = parser.parse_intermixed_args(argv)
+    return load(model, arguments.config, arguments.settings)
+
+
+def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
+    """The settings in a YAML file, changed by `KEY=VALUE` strings.
+
+    Raises:
+        InputError: naming the file, the key, the value and what is allowed.
+    """
+    values = _read_yaml(file) if file else {}
+    for setting in settings:
+        _override(values, setting)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        source = file or "the command line"
+        lines = [f"{source}: {_explain(model, detail)}" for detail in error.errors()]
+        raise InputError("\n".join(lines)) from None
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"--config {file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {file}: can't be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {file}: is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise InputError(f"--config {file}: holds a {kind}, where `key: value` lines belong")
+    return values
+
+
+def _override(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"{setting!r} on the command line: write KEY=VALUE, such as store=data")
+    value = _value(text)
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = values.setdefault(name, {})
+        if inner is None:
+            inner = values[name] = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"{setting!r}: {name} holds {inner!r}, which has no keys below it")
+        values = inner
+    values[last] = value
+
+
+def _value(text: str) -> Any:
+    # Scalars stay text, which pydantic turns into the field's own type: a digest of
+    # digits alone must not become a number.
+    if text in ("", "null", "~"):
+        return None
+    if text[0] not in "[{":
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _explain(model: type[Section], detail: Any) -> str:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(model, detail["loc"][:-1])
+        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        return f"{path}: unknown key (value {detail['input']!r}); {hint}"
+    if detail["type"] == "missing":
+        return f"{path}: is missing; give it in the file or as {path}=VALUE"
+    return f"{path}: {detail['msg']}, not {detail['input']!r}"
+
+
+def _keys_at(model: type[Section], path: Sequence[Any]) -> list[str]:
+    for name in path:
+        inner = _section(model.model_fields[str(name)].annotation)
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def _describe(model: type[Section], prefix: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = _section(field.annotation)
+        if inner is not None:
+            lines += _describe(inner, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else f"default {field.default}"
+        lines.append(f"  {prefix}{name} ({default})\n      {field.description}")
+    return lines

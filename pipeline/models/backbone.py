@@ -1,0 +1,73 @@
+"""The backbone: features of an image, per cell of its grids and averaged over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from pipeline.models.resnet import Trunk, default_device, in_fixed_batches
+from pipeline.models.specs import FeatureLayout
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N images, in the types in which they are stored.
+
+    Attributes:
+        cells: (N, G, D) float16; grid after grid, each row by row.
+        pooled: (N, P) float32.
+    """
+
+    cells: np.ndarray
+    pooled: np.ndarray
+
+
+class Backbone:
+    """ResNet-18 up to the last layer in use."""
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        layout: FeatureLayout,
+        batch_size: int,
+        what: str = "backbone.weights",
+    ) -> None:
+        """Loads the weights.
+
+        Raises:
+            InputError: the layers in use are not complete.
+        """
+        self.layout = layout
+        self.device = default_device()
+        self._batch_size = batch_size
+        self._trunk = Trunk(state, layout.last_layer, what).to(self.device)
+
+    def features(self, images: np.ndarray) -> Features:
+        """Features of (N, S, S, 3) uint8 RGB images.
+
+        A cell's feature is the average over its area of each layer's output; adaptive average
+        pooling, so that grids need not divide the layer's size. It is rounded to float16, the
+        type in which it is stored and from which every distance is computed.
+        """
+        cells, pooled = in_fixed_batches(self._run, images, self._batch_size, self.device)
+        return Features(cells, pooled)
+
+    def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self._trunk(batch)
+        grids = [
+            torch.cat(
+                [
+                    adaptive_avg_pool2d(outputs[name], side).flatten(2).transpose(1, 2)
+                    for name in self.layout.cell_layers
+                ],
+                dim=2,
+            )
+            for side in self.layout.grids
+        ]
+        pooled = [outputs[name].mean(dim=(2, 3)) for name in self.layout.pooled_layers]
+        return torch.cat(grids, dim=1).half(), torch.cat(pooled, dim=1)

@@ -1,0 +1,117 @@
+"""The YOLOv8 detector: the only place, beside its training, that imports ultralytics (AGPL-3.0)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import InputError
+from pipeline.models.resnet import default_device
+from pipeline.models.specs import DetectorSettings
+
+# ultralytics stops suppressing boxes after a time, and then drops images' boxes without an
+# error; on a loaded machine that would make results depend on the load.
+_NO_TIME_LIMIT_S = 1e6
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes of one image, most confident first.
+
+    Attributes:
+        corners: (M, 4) float32: x_min, y_min, x_max, y_max in px of the letterboxed square.
+        confidence: (M,) float32.
+        class_id: (M,) int32.
+    """
+
+    corners: np.ndarray
+    confidence: np.ndarray
+    class_id: np.ndarray
+
+
+def quiet_ultralytics() -> None:
+    """Keeps ultralytics from calling home, installing, downloading, or writing to a home folder.
+
+    It reads these once, when it is imported; a process that asks too late is refused.
+    """
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["YOLO_VERBOSE"] = "false"
+    # Its own loader, which builds only classes on its list instead of running a pickle.
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
+    os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="linescore-ultralytics-"))
+
+
+class Detector:
+    """A YOLO network in evaluation mode."""
+
+    def __init__(self, weights: Path, settings: DetectorSettings, what: str) -> None:
+        """Loads the weights.
+
+        Raises:
+            InputError: the file is not an ultralytics detection checkpoint.
+        """
+        self.settings = settings
+        self.device = default_device()
+        self._model = _load(weights, what).fuse(verbose=False).eval().requires_grad_(False)
+        self._model.to(self.device)
+        self.class_names: dict[int, str] = {int(k): str(v) for k, v in self._model.names.items()}
+
+    def detect(self, images: np.ndarray) -> list[Boxes]:
+        """Boxes in (N, S, S, 3) uint8 RGB letterboxed images, one entry per image."""
+        found: list[Boxes] = []
+        for start in range(0, len(images), self.settings.batch_size):
+            found += self._detect_batch(images[start : start + self.settings.batch_size])
+        return found
+
+    def _detect_batch(self, images: np.ndarray) -> list[Boxes]:
+        from ultralytics.utils.nms import non_max_suppression
+
+        # One shape for every batch, for the reason given in `in_fixed_batches`.
+        batch = np.zeros((self.settings.batch_size, *images.shape[1:]), np.uint8)
+        batch[: len(images)] = images
+        tensor = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            predictions = self._model(tensor)
+            kept = non_max_suppression(
+                predictions,
+                self.settings.confidence_floor,
+                self.settings.iou,
+                max_det=self.settings.max_detections,
+                max_time_img=_NO_TIME_LIMIT_S,
+                end2end=getattr(self._model, "end2end", False),
+            )
+        return [_boxes(rows.cpu().numpy()) for rows in kept[: len(images)]]
+
+
+def _boxes(rows: np.ndarray) -> Boxes:
+    order = np.argsort(-rows[:, 4], kind="stable")
+    rows = rows[order]
+    return Boxes(
+        rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32), rows[:, 5].astype(np.int32)
+    )
+
+
+def _load(weights: Path, what: str) -> Any:
+    quiet_ultralytics()
+    import ultralytics.utils
+    from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
+    if ultralytics.utils.ONLINE or ultralytics.utils.AUTOINSTALL:
+        raise RuntimeError("ultralytics was imported before linescore could switch its network off")
+    try:
+        model, _ = load_checkpoint(str(weights))
+    except (TypeError, AttributeError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{what}: is no ultralytics checkpoint that can be loaded: {first}"
+        ) from None
+    if not isinstance(model, DetectionModel):
+        raise InputError(f"{what}: holds a {type(model).__name__}; only detection models are used")
+    return model

@@ -1,0 +1,1 @@
+"""What people read: summaries of jobs, from their reports and tables."""

@@ -1,0 +1,121 @@
+"""The few lines that a job prints at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Examples shown of a list of files; the whole list is the report's.
+_EXAMPLES = 3
+
+
+def index_summary(report: Mapping[str, Any]) -> str:
+    """What was indexed, a row per category, split and defect type."""
+    rows = [
+        [
+            entry["category"] or "-",
+            entry["split"] or "-",
+            entry["defect_type"] or "-",
+            entry["images"],
+        ]
+        for entry in report["counts"]
+    ]
+    lines = [
+        table(["category", "split", "defect type", "images"], rows),
+        "",
+        f"{report['images']} images in {report['files']} files, layout {report['layout']}",
+    ]
+    if report["duplicates"]:
+        lines.append(f"{report['duplicates']} files repeat a content: see duplicate_uris")
+    lines += _note(
+        "stray files, left out", [f"{s['uri']} ({s['reason']})" for s in report["stray"]]
+    )
+    lines += _note("warning: copies with other labels", report["label_conflicts"])
+    lines += _note("warning: defect images without a mask", report["missing_masks"])
+    lines += _note(
+        "warning: files that could not be read",
+        [entry["index_error"] for entry in report["unreadable"]],
+    )
+    return "\n".join([*lines, f"manifest: {report['manifest']}"])
+
+
+def _note(what: str, examples: Sequence[str]) -> list[str]:
+    if not examples:
+        return []
+    more = f" … {len(examples) - _EXAMPLES} more" if len(examples) > _EXAMPLES else ""
+    return [f"{len(examples)} {what}: {', '.join(examples[:_EXAMPLES])}{more}"]
+
+
+def fit_summary(report: Mapping[str, Any]) -> str:
+    """What was fitted, a row per category, and the bundle's place and size."""
+    rows = []
+    for entry in report["categories"]:
+        gaussians = entry["gaussians"]
+        row = [entry["category"], entry["images"]]
+        for score in ("cells", "pooled"):
+            facts = gaussians[score]
+            row += [
+                f"{facts['bytes'] / 1e6:.1f}",
+                facts["regularisation"],
+                f"{facts['shrinkage']:.3f}",
+            ]
+        rows.append(row)
+    head = ["category", "images", "cells MB", "rule", "shrinkage", "pooled MB", "rule", "shrinkage"]
+    lines = [table(head, rows), ""]
+    if report.get("already_fitted"):
+        lines.append(f"fit {report['run_id']} was finished before: nothing to do")
+    if report["errors_by_type"]:
+        lines.append(f"warning: training images left out: {_counts(report['errors_by_type'])}")
+    lines += [
+        f"{name}: none in this bundle" for name, there in report["models"].items() if not there
+    ]
+    return "\n".join([*lines, f"bundle: {report['bundle']} ({report['bytes'] / 1e6:.1f} MB)"])
+
+
+def score_summary(report: Mapping[str, Any]) -> str:
+    """What was scored, a row per category, and where the tables are."""
+    if report.get("already_published"):
+        head = f"run {report['run_id']} is published already: nothing to do"
+    else:
+        head = table(
+            ["category", "images", "errors"],
+            [[e["category"] or "-", e["images"], e["errors"]] for e in report["categories"]],
+        )
+    images, scoring = report["images"], report["scoring"]
+    new = images["manifest"] - report["committed_before"]
+    lines = [
+        head,
+        "",
+        f"{images['manifest']} images: {images['scored']} scored, {images['errors']} errors",
+        f"{new} images in {scoring['seconds']:.1f} s, {new / max(scoring['seconds'], 1e-9):.1f} "
+        f"images/s; published in {report['publishing']['seconds']:.1f} s",
+    ]
+    if report["errors_by_type"]:
+        lines.append(f"errors: {_counts(report['errors_by_type'])}")
+    lines += [f"{name}: {place}" for name, place in report["tables"].items()]
+    return "\n".join(lines)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under a head, in columns; numbers to the right."""
+    body = [[str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    numeric = [
+        bool(body) and all(_is_number(row[place]) for row in body) for place in range(len(head))
+    ]
+    lines = [head, ["-" * width for width in widths], *body]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text in ("-", "") or text.replace(".", "", 1).replace(",", "").lstrip("-").isdigit()

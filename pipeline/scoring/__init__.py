@@ -1,0 +1,1 @@
+"""Bundles, and scoring arrays or files with one, without Ray."""

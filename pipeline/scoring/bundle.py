@@ -1,0 +1,286 @@
+"""Bundles: everything that scores depend on, in an immutable folder with digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.models.specs import DetectorSettings, FeatureLayout
+from pipeline.stats.gaussian import Gaussian
+from pipeline.tables import storage
+
+SCHEMA_VERSION = "1"
+RECORD = "bundle.json"
+BACKBONE_FILE = "backbone.safetensors"
+CLASSIFIER_FILE = "classifier.safetensors"
+DETECTOR_FILE = "detector.pt"
+SCORES = ("cells", "pooled")
+
+# Digits of a digest in a folder's name: 64 bits, enough to tell bundles apart.
+_NAME_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """What scores depend on, beside the weights and the Gaussians themselves.
+
+    Attributes:
+        image_size: side in px of the square that backbone and classifier see.
+        features: which features are taken.
+        feature_batch: images per forward pass of the backbone.
+        anomaly_score: which distance is `anomaly_score`.
+        global_floor: weight of the mean variance in the cells' covariances.
+        classifier_batch: images per forward pass; None: no classifier.
+        detector: None: no detector.
+        precision: of the networks; distances are always float64.
+        feature_types: types in which features are stored and distances start from.
+    """
+
+    image_size: int
+    features: FeatureLayout
+    feature_batch: int
+    anomaly_score: str
+    global_floor: float
+    classifier_batch: int | None = None
+    detector: DetectorSettings | None = None
+    precision: str = "float32"
+    feature_types: Mapping[str, str] = field(
+        default_factory=lambda: {"cells": "float16", "pooled": "float32"}
+    )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle, its files verified and on a local disk.
+
+    Attributes:
+        folder: where the files are on this machine.
+        uri: the bundle's place in the store.
+        spec: what scores depend on.
+        categories: the folder of each category's Gaussians, relative to `folder`.
+        scorer_digest: covers everything that scores depend on.
+        bundle_digest: covers thresholds and calibration maps too.
+        feature_digest: covers what features depend on.
+    """
+
+    folder: Path
+    uri: str
+    spec: ScorerSpec
+    categories: Mapping[str, str]
+    scorer_digest: str
+    bundle_digest: str
+    feature_digest: str
+
+    def gaussian(self, category: str, score: str) -> Gaussian:
+        """One category's Gaussian of one score, mapped from the disk: actors share its pages."""
+        folder = self.folder / self.categories[category]
+        record = json.loads((folder / f"{score}.json").read_text())
+        arrays = {
+            name: np.load(folder / f"{score}_{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("mean", "factor", "shrinkage")
+        }
+        return Gaussian(**arrays, **record)
+
+
+class BundleBuilder:
+    """Collects a bundle's files in a folder of its own, then puts them in the store at once."""
+
+    def __init__(self, store: str, spec: ScorerSpec) -> None:
+        self._store, self._spec = store, spec
+        self._local = not storage.is_remote(store)
+        if self._local:
+            folder = Path(storage.absolute(store)) / "bundles" / f".partial-{uuid.uuid4().hex[:8]}"
+            folder.mkdir(parents=True)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="linescore-bundle-"))
+        self._folder = folder
+        self._categories: dict[str, str] = {}
+
+    def __enter__(self) -> BundleBuilder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add_file(self, name: str, content: bytes) -> None:
+        """One file of weights."""
+        (self._folder / name).write_bytes(content)
+
+    def add_gaussian(self, category: str, score: str, gaussian: Gaussian) -> None:
+        """One category's Gaussian of one score."""
+        name = self._categories.setdefault(category, f"gaussians/{len(self._categories):04d}")
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for key in ("mean", "factor", "shrinkage"):
+            np.save(folder / f"{score}_{key}.npy", getattr(gaussian, key), allow_pickle=False)
+        record = {"count": gaussian.count, "regularisation": gaussian.regularisation}
+        (folder / f"{score}.json").write_text(json.dumps(record))
+
+    def finish(self, provenance: Mapping[str, Any]) -> tuple[str, int]:
+        """Writes the record and moves the bundle into the store.
+
+        Args:
+            provenance: where it comes from, for people; not part of any digest.
+
+        Returns:
+            The bundle's place in the store, and its size in bytes.
+        """
+        files = {
+            str(path.relative_to(self._folder)): {
+                "sha256": _file_digest(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in sorted(self._folder.rglob("*"))
+            if path.is_file()
+        }
+        scorer = asdict(self._spec) | {"categories": self._categories, "files": files}
+        digests = _digests(scorer)
+        record = {"schema_version": SCHEMA_VERSION, "scorer": scorer} | digests
+        record["provenance"] = dict(provenance)
+        (self._folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        uri = storage.join(self._store, "bundles", digests["bundle_digest"][:_NAME_DIGITS])
+        if not storage.exists(storage.join(uri, RECORD)):
+            self._place(uri, [*files, RECORD])
+        return uri, sum(entry["bytes"] for entry in files.values())
+
+    def _place(self, uri: str, files: list[str]) -> None:
+        if self._local:
+            os.replace(self._folder, uri)  # noqa: PTH105
+            return
+        fs, path = storage.filesystem(uri)
+        for name in files:  # the record is the last: without it there is no bundle
+            fs.put_file(str(self._folder / name), f"{path}/{name}")
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _digests(scorer: Mapping[str, Any]) -> dict[str, str]:
+    scorer_digest = _digest(scorer)
+    names = ("image_size", "features", "feature_batch", "precision", "feature_types")
+    features = {name: scorer[name] for name in names}
+    features["weights"] = scorer["files"][BACKBONE_FILE]["sha256"]
+    return {
+        "scorer_digest": scorer_digest,
+        "bundle_digest": _digest({"scorer": scorer_digest, "calibration": {}}),
+        "feature_digest": _digest(features),
+    }
+
+
+def open_bundle(
+    reference: str, store: str, field_name: str = "bundle", *, verify: bool = True
+) -> Bundle:
+    """Opens a bundle and verifies every file of it.
+
+    Args:
+        reference: its folder, its s3:// prefix, or its digest (or the start of it) in the store.
+        store: the store.
+        field_name: the setting, for errors.
+        verify: False where the same files were verified a moment ago.
+
+    Raises:
+        InputError: no such bundle, another version, or a file that isn't what the record says.
+    """
+    uri = _place_of(reference, store, field_name)
+    with storage.errors_for(uri, field_name):
+        record = storage.read_json(storage.join(uri, RECORD))
+    if record.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{field_name}: {uri}: has version {record.get('schema_version')!r}; "
+            f"this linescore reads {SCHEMA_VERSION!r}"
+        )
+    scorer = record["scorer"]
+    if _digests(scorer) != {name: record[name] for name in _digests(scorer)}:
+        raise InputError(f"{field_name}: {uri}/{RECORD}: was changed: its digests don't match it")
+    folder = _local_folder(uri, record)
+    if verify:
+        _verify(folder, scorer["files"], uri, field_name)
+    return _bundle(folder, uri, record)
+
+
+def _place_of(reference: str, store: str, field_name: str) -> str:
+    if "/" in reference or storage.exists(storage.join(reference, RECORD)):
+        return storage.absolute(reference).rstrip("/")
+    folder = storage.join(store, "bundles")
+    uri = storage.join(folder, reference[:_NAME_DIGITS])
+    if storage.exists(storage.join(uri, RECORD)):
+        return uri
+    fs, path = storage.filesystem(folder)
+    known = (
+        [str(p).rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)] if fs.exists(path) else []
+    )
+    matching = [name for name in known if name.startswith(reference) and not name.startswith(".")]
+    if len(matching) == 1:
+        return storage.join(folder, matching[0])
+    names = ", ".join(sorted(name for name in known if not name.startswith("."))) or "none"
+    raise InputError(f"{field_name}: {reference}: no such bundle in {folder} (there: {names})")
+
+
+def _local_folder(uri: str, record: Mapping[str, Any]) -> Path:
+    if not storage.is_remote(uri):
+        return Path(uri)
+    name = f"linescore-{os.getuid()}-{record['bundle_digest'][:_NAME_DIGITS]}"
+    folder = Path(tempfile.gettempdir()) / name
+    fs, path = storage.filesystem(uri)
+    for file, entry in record["scorer"]["files"].items():
+        target = folder / file
+        if not target.is_file() or target.stat().st_size != entry["bytes"]:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
+            fs.get_file(f"{path}/{file}", str(partial))
+            partial.replace(target)
+    return folder
+
+
+def _verify(folder: Path, files: Mapping[str, Any], uri: str, field_name: str) -> None:
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(
+                f"{field_name}: {uri}/{name}: is gone; fit again, or restore the bundle"
+            )
+        if (found := _file_digest(path)) != entry["sha256"]:
+            raise InputError(
+                f"{field_name}: {uri}/{name}: is damaged: sha256 {found[:12]}…, where the bundle "
+                f"says {entry['sha256'][:12]}…; fit again, or restore the bundle"
+            )
+
+
+def _bundle(folder: Path, uri: str, record: Mapping[str, Any]) -> Bundle:
+    scorer = dict(record["scorer"])
+    categories = scorer.pop("categories")
+    del scorer["files"]
+    layout = scorer.pop("features")
+    detector = scorer.pop("detector")
+    spec = ScorerSpec(
+        features=FeatureLayout(**{name: tuple(value) for name, value in layout.items()}),
+        detector=DetectorSettings(**detector) if detector else None,
+        **scorer,
+    )
+    return Bundle(
+        folder,
+        uri,
+        spec,
+        categories,
+        record["scorer_digest"],
+        record["bundle_digest"],
+        record["feature_digest"],
+    )

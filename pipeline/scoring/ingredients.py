@@ -1,0 +1,91 @@
+"""The models that a bundle is made of, loaded and checked from a fit's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import ClassifierConfig, DetectorConfig, FitConfig
+from pipeline.errors import InputError
+from pipeline.models.backbone import Backbone
+from pipeline.models.classifier import Classifier
+from pipeline.models.detector import Detector
+from pipeline.models.resnet import unused_after
+from pipeline.models.specs import DetectorSettings, FeatureLayout
+from pipeline.models.weights import load_state, state_to_bytes, used_part
+from pipeline.scoring.bundle import BACKBONE_FILE, CLASSIFIER_FILE, DETECTOR_FILE, ScorerSpec
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a bundle holds beside its Gaussians.
+
+    Attributes:
+        spec: the settings that scores depend on.
+        files: name in the bundle and content.
+    """
+
+    spec: ScorerSpec
+    files: Mapping[str, bytes]
+
+
+def load_ingredients(config: FitConfig) -> Ingredients:
+    """Loads every model once, so that what is wrong with one is known before any work.
+
+    Raises:
+        InputError: weights that are missing, damaged, of another network, or not trusted.
+    """
+    backbone = config.backbone
+    layout = FeatureLayout(backbone.cell_layers, backbone.grids, backbone.pooled_layers)
+    field = "backbone.weights"
+    state = load_state(backbone.weights, field)
+    Backbone(state, layout, backbone.batch_size, f"{field}: {backbone.weights}")
+    files = {BACKBONE_FILE: state_to_bytes(used_part(state, unused_after(layout.last_layer)))}
+    if config.classifier is not None:
+        files[CLASSIFIER_FILE] = _classifier(config.classifier)
+    if config.detector is not None:
+        files[DETECTOR_FILE] = _detector(config.detector)
+    spec = ScorerSpec(
+        image_size=backbone.image_size,
+        features=layout,
+        feature_batch=backbone.batch_size,
+        anomaly_score=config.anomaly_score,
+        global_floor=config.global_floor,
+        classifier_batch=config.classifier.batch_size if config.classifier else None,
+        detector=_settings(config.detector) if config.detector else None,
+    )
+    return Ingredients(spec, files)
+
+
+def _classifier(config: ClassifierConfig) -> bytes:
+    field = "classifier.weights"
+    state = load_state(config.weights, field)
+    Classifier(state, config.batch_size, f"{field}: {config.weights}")
+    return state_to_bytes(used_part(state, ("num_batches_tracked",)))
+
+
+def _detector(config: DetectorConfig) -> bytes:
+    field = f"detector.weights: {config.weights}"
+    if not config.trusted:
+        raise InputError(
+            f"{field}: an ultralytics .pt is a pickle, which can run code when it is loaded; "
+            "if you know where it comes from, say so with detector.trusted=true"
+        )
+    path = Path(config.weights)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{field}: can't be read: {error.strerror}") from None
+    Detector(path, _settings(config), field)
+    return content
+
+
+def _settings(config: DetectorConfig) -> DetectorSettings:
+    return DetectorSettings(
+        image_size=config.image_size,
+        confidence_floor=config.confidence_floor,
+        iou=config.iou,
+        max_detections=config.max_detections,
+        batch_size=config.batch_size,
+    )

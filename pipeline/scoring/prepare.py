@@ -1,0 +1,122 @@
+"""From a URI to the arrays that the models take; a failure is a value with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.images.decode import DecodedImage, DecodeLimits, ImageError, decode
+from pipeline.images.geometry import letterbox, resize_square
+from pipeline.tables import storage
+
+# Waits between tries grow from this, in seconds, with jitter, so that workers that were
+# refused together don't come back together.
+_FIRST_WAIT_S = 0.5
+# Failures of a file system that another try can't mend.
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, InputError)
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What is made of each image.
+
+    Attributes:
+        limits: what is refused.
+        attempts: tries to read a file.
+        square: side of the resized square, px; None: not made.
+        letterboxed: side of the letterboxed square, px; None: not made.
+        verify: compare the content with the sha256 that is expected.
+    """
+
+    limits: DecodeLimits
+    attempts: int = 3
+    square: int | None = None
+    letterboxed: int | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image, ready for the models.
+
+    Attributes:
+        width: px, after EXIF rotation.
+        height: px, after EXIF rotation.
+        format: file format by content.
+        square: (S, S, 3) uint8 or None.
+        letterboxed: (L, L, 3) uint8 or None.
+    """
+
+    width: int
+    height: int
+    format: str
+    square: np.ndarray | None
+    letterboxed: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an image can't be scored."""
+
+    error_type: str
+    message: str
+
+
+def prepare(uri: str, sha256: str | None, options: PrepareOptions) -> Prepared | Failure:
+    """Reads, checks, decodes and resizes one image; never raises for what the image is."""
+    content = fetch(uri, options.attempts)
+    if isinstance(content, Failure):
+        return content
+    if options.verify and sha256 is not None:
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            return Failure(
+                "content_changed",
+                f"{uri}: its sha256 is {found[:12]}…, the manifest says {sha256[:12]}…; index again",
+            )
+    try:
+        image = decode(content, options.limits)
+    except ImageError as error:
+        return Failure(error.error_type, f"{uri}: {error}")
+    return _resized(image, options)
+
+
+def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
+    return Prepared(
+        image.width,
+        image.height,
+        image.format,
+        resize_square(image.pixels, options.square) if options.square else None,
+        letterbox(image.pixels, options.letterboxed) if options.letterboxed else None,
+    )
+
+
+def fetch(uri: str, attempts: int) -> bytes | Failure:
+    """A file's content, or why it can't be had.
+
+    Only failures that can pass (throttling, time-outs, resets) are tried again.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return storage.read_bytes(uri)
+        except _FINAL as error:
+            return _failure(uri, error)
+        except Exception as error:  # noqa: BLE001 - the per-image border; the reason is kept
+            if attempt == attempts:
+                return _failure(uri, error, attempts)
+            time.sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
+    raise AssertionError("attempts is at least 1")
+
+
+def _failure(uri: str, error: Exception, attempts: int = 1) -> Failure:
+    if isinstance(error, FileNotFoundError):
+        return Failure("not_found", f"{uri}: there is no such file")
+    if isinstance(error, PermissionError):
+        return Failure("permission_denied", f"{uri}: access denied; check the rights of the user")
+    tries = f" after {attempts} tries" if attempts > 1 else ""
+    return Failure("read_error", f"{uri}: can't be read{tries}: {type(error).__name__}: {error}")

@@ -1,0 +1,135 @@
+"""The three scorers of a bundle: arrays in, scores out; what actors, app and notebooks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from pipeline.errors import InputError
+from pipeline.models.backbone import Backbone, Features
+from pipeline.models.classifier import Classifier
+from pipeline.models.detector import Detector
+from pipeline.models.resnet import fix_arithmetic
+from pipeline.models.weights import State, load_state
+from pipeline.scoring.bundle import (
+    BACKBONE_FILE,
+    CLASSIFIER_FILE,
+    DETECTOR_FILE,
+    Bundle,
+)
+from pipeline.stats.gaussian import Gaussian, grid_score, mahalanobis
+
+PRECISIONS = ("float32",)
+# Images whose distances are solved together.
+DISTANCE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class AnomalyScores:
+    """Distances of N images; NaN where the category has no Gaussian.
+
+    Attributes:
+        cells: (N,) float64.
+        pooled: (N,) float64.
+        features: what the distances were computed from.
+    """
+
+    cells: np.ndarray
+    pooled: np.ndarray
+    features: Features
+
+
+class AnomalyScorer:
+    """Backbone and Gaussians."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Loads the backbone; Gaussians are mapped when their category first comes.
+
+        Raises:
+            InputError: this machine lacks the bundle's precision.
+        """
+        _settle(bundle, threads)
+        self._bundle = bundle
+        self._threads = threads
+        spec = bundle.spec
+        self._backbone = Backbone(_state(bundle, BACKBONE_FILE), spec.features, spec.feature_batch)
+        self._gaussians: dict[tuple[str, str], Gaussian] = {}
+
+    def score(self, images: np.ndarray, categories: Sequence[str | None]) -> AnomalyScores:
+        """Distances of (N, S, S, 3) uint8 RGB images, each in its own category."""
+        features = self._backbone.features(images)
+        return AnomalyScores(
+            self._distances("cells", features.cells, categories),
+            self._distances("pooled", features.pooled[:, None, :], categories),
+            features,
+        )
+
+    def _distances(
+        self, score: str, features: np.ndarray, categories: Sequence[str | None]
+    ) -> np.ndarray:
+        result = np.full(len(features), np.nan)
+        grids = self._bundle.spec.features.grids if score == "cells" else (1,)
+        for category in sorted({name for name in categories if name in self._bundle.categories}):
+            rows = [i for i, name in enumerate(categories) if name == category]
+            gaussian = self._gaussian(category, score)
+            for start in range(0, len(rows), DISTANCE_BATCH):
+                chunk = rows[start : start + DISTANCE_BATCH]
+                # One shape for every call: the last bit depends on how many are solved at once.
+                batch = np.zeros((DISTANCE_BATCH, *features.shape[1:]), features.dtype)
+                batch[: len(chunk)] = features[chunk]
+                with threadpool_limits(self._threads):
+                    distances = mahalanobis(gaussian, batch)
+                result[chunk] = grid_score(distances, grids)[: len(chunk)]
+        return result
+
+    def _gaussian(self, category: str, score: str) -> Gaussian:
+        key = (category, score)
+        if key not in self._gaussians:
+            self._gaussians[key] = self._bundle.gaussian(category, score)
+        return self._gaussians[key]
+
+
+class DefectClassifier:
+    """The bundle's classifier."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        _settle(bundle, threads)
+        batch = bundle.spec.classifier_batch
+        if batch is None:
+            raise InputError("classifier: the bundle has none")
+        self._model = Classifier(_state(bundle, CLASSIFIER_FILE), batch)
+
+    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logit and uncalibrated probability of `defect`, (N,) each, of (N, S, S, 3) uint8."""
+        logits = self._model.defect_logits(images).astype(np.float64)
+        with np.errstate(over="ignore"):
+            return logits, 1 / (1 + np.exp(-logits))
+
+
+def bundle_detector(bundle: Bundle, threads: int) -> Detector:
+    """The bundle's detector.
+
+    Raises:
+        InputError: the bundle has none.
+    """
+    _settle(bundle, threads)
+    if bundle.spec.detector is None:
+        raise InputError("detector: the bundle has none")
+    file = bundle.folder / DETECTOR_FILE
+    return Detector(file, bundle.spec.detector, f"detector: {file}")
+
+
+def _state(bundle: Bundle, file: str) -> State:
+    return load_state(str(bundle.folder / file), "bundle")
+
+
+def _settle(bundle: Bundle, threads: int) -> None:
+    if bundle.spec.precision not in PRECISIONS:
+        raise InputError(
+            f"bundle: was made for the precision {bundle.spec.precision!r}, "
+            f"which this machine lacks (it has {', '.join(PRECISIONS)})"
+        )
+    fix_arithmetic(threads)

@@ -1,0 +1,1 @@
+"""The stages on Ray: the only folder that imports it."""

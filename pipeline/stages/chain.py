@@ -1,0 +1,153 @@
+"""The chain of stages on Ray Data: manifest, decode, the pools, the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+from pipeline.scoring.prepare import PrepareOptions
+from pipeline.stages.cluster import PoolPlan
+from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
+from pipeline.tables import storage
+from pipeline.tables.schemas import MANIFEST
+
+# A model that takes longer to load than this hangs rather than loads.
+_ACTOR_START_S = 900
+
+
+@dataclass(frozen=True)
+class PoolStage:
+    """One actor pool in the chain.
+
+    Attributes:
+        actor: its class.
+        settings: what its constructor is given.
+        plan: its size and share of the cluster.
+    """
+
+    actor: type
+    settings: Any
+    plan: PoolPlan
+
+
+@dataclass(frozen=True)
+class ChainPlan:
+    """What flows through the stages.
+
+    Attributes:
+        manifest: the manifest's place.
+        done: (M,) int64 ids, sorted, that are left out.
+        wanted: (K,) int64 ids, sorted, to which it is restricted; None: all.
+        options: what is made of each image.
+        pools: the pools, in order.
+        block_rows: images that travel together.
+        commit_rows: images per commit.
+    """
+
+    manifest: str
+    done: np.ndarray
+    wanted: np.ndarray | None
+    options: PrepareOptions
+    pools: tuple[PoolStage, ...]
+    block_rows: int
+    commit_rows: int
+
+
+def build_chain(
+    plan: ChainPlan, commit: Callable[..., pa.Table], commit_settings: dict[str, Any]
+) -> Dataset:
+    """The dataset whose rows are the commits' summaries; nothing runs yet.
+
+    Each image column is dropped in the stage that last uses it: the detector's, the largest,
+    first, so that little goes through the object store.
+    """
+    _quiet()
+    fs, path = storage.filesystem(plan.manifest)
+    rows = ray.data.read_parquet(path, filesystem=fs, columns=MANIFEST_COLUMNS)
+    # A small manifest is one read task: without the repartition there would be one block.
+    rows = rows.map_batches(
+        _Selection(plan.done, plan.wanted), batch_format="pyarrow", batch_size=None
+    ).repartition(target_num_rows_per_block=plan.block_rows)
+    rows = rows.map_batches(
+        prepare_block,
+        fn_kwargs={"options": plan.options},
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=1,
+    )
+    for pool in plan.pools:
+        rows = rows.map_batches(
+            pool.actor,
+            fn_constructor_args=(pool.settings,),
+            compute=ActorPoolStrategy(size=pool.plan.size),
+            batch_format="pyarrow",
+            batch_size=None,
+            **_resources(pool.plan),
+        )
+    # Commits are small work: a share of a CPU, so that decoding and committing go on at once.
+    return rows.map_batches(
+        commit,
+        fn_kwargs=commit_settings,
+        batch_format="pyarrow",
+        batch_size=plan.commit_rows,
+        num_cpus=0.25,
+    )
+
+
+def _resources(plan: PoolPlan) -> dict[str, float]:
+    resources = {"num_cpus": plan.num_cpus}
+    return resources | ({"num_gpus": plan.num_gpus} if plan.num_gpus else {})
+
+
+def _quiet() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0
+    context.wait_for_min_actors_s = _ACTOR_START_S
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+class _Selection:
+    """Keeps the rows of a manifest that are still to be done."""
+
+    def __init__(self, done: np.ndarray, wanted: np.ndarray | None) -> None:
+        # In the object store once, instead of in every task's description.
+        self._done = ray.put(done) if len(done) else None
+        self._wanted = ray.put(wanted) if wanted is not None else None
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        keep = np.ones(rows.num_rows, bool)
+        ids = rows.column("image_id").to_numpy()
+        if self._done is not None:
+            keep &= ~_member(ids, ray.get(self._done))
+        if self._wanted is not None:
+            keep &= _member(ids, ray.get(self._wanted))
+        selected = rows.filter(pa.array(keep))
+        # A column that is null throughout may have been written without a type.
+        schema = pa.schema([MANIFEST.field(name) for name in MANIFEST_COLUMNS])
+        return selected.select(MANIFEST_COLUMNS).cast(schema)
+
+
+def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    if not len(ordered):
+        return np.zeros(len(ids), bool)
+    places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
+    return ordered[places] == ids
+
+
+def failed_rows(rows: pa.Table) -> pa.Table:
+    """Rows whose image could not be had."""
+    return rows.filter(pc.is_valid(rows.column("error_type")))
+
+
+def usable_rows(rows: pa.Table) -> pa.Table:
+    """Rows that went through the models."""
+    return rows.filter(pc.is_null(rows.column("error_type")))

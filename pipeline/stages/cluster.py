@@ -1,0 +1,161 @@
+"""The Ray cluster: connecting, and sharing its CPUs and GPUs out so that nothing hangs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from pipeline.config import PoolConfig, RayConfig
+from pipeline.errors import InputError
+
+# What reading, decoding and writing need while the pools hold their share: without it, actors
+# that hold every CPU leave none for the tasks that feed them, and the job hangs.
+TASK_CPUS = 1.0
+# A local Ray has at least this many logical CPUs: one for tasks, one for the actors to share.
+_LEAST_CPUS = 2
+# Shares are rounded down to this, the resolution in which they are shown.
+_SHARE_STEP = 0.01
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """What one actor pool gets.
+
+    Attributes:
+        size: actors.
+        num_cpus: logical CPUs an actor reserves.
+        num_gpus: fraction of a GPU an actor reserves.
+        threads: threads of its arithmetic.
+    """
+
+    size: int
+    num_cpus: float
+    num_gpus: float
+    threads: int
+
+
+@contextmanager
+def connected(config: RayConfig) -> Iterator[None]:
+    """A connection to a cluster for the time of a job; a local one is started if there is none.
+
+    A process that is connected already, as a test's is, keeps its connection.
+
+    Raises:
+        InputError: the address doesn't answer.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if address:
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
+    else:
+        cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, PoolPlan]:
+    """Sizes and shares of the pools on the connected cluster.
+
+    Sizes and shares that a config names are kept; the others are shared out so that all actors
+    and one reading task fit.
+
+    Raises:
+        InputError: it doesn't fit, with what is missing.
+    """
+    total = ray.cluster_resources()
+    cpus, gpus = float(total.get("CPU", 0)), float(total.get("GPU", 0))
+    plans = share_out(pools, cpus, gpus)
+    needed = needs(plans)
+    _require(needed, {"CPU": cpus, "GPU": gpus}, plans, "the cluster has")
+    _wait_for_free(needed, plans, wait_s)
+    return plans
+
+
+def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict[str, PoolPlan]:
+    """Fills in what the config leaves open, from what the cluster has."""
+    sizes = {name: pool.size or _size(len(pools), cpus, gpus) for name, pool in pools.items()}
+    cpu_share = _share(
+        [(sizes[name], pool.num_cpus) for name, pool in pools.items()], cpus - TASK_CPUS
+    )
+    gpu_share = _share([(sizes[name], pool.num_gpus) for name, pool in pools.items()], gpus)
+    return {
+        name: PoolPlan(
+            sizes[name],
+            pool.num_cpus if pool.num_cpus is not None else cpu_share,
+            pool.num_gpus if pool.num_gpus is not None else gpu_share,
+            pool.threads,
+        )
+        for name, pool in pools.items()
+    }
+
+
+def _size(pools: int, cpus: float, gpus: float) -> int:
+    if gpus:
+        return int(gpus)
+    return max(1, int((cpus - TASK_CPUS) // (pools + 1)))  # decoding gets as much as a pool
+
+
+def _share(pools: list[tuple[int, float | None]], available: float) -> float:
+    """An equal part, at most 1, of what the pools with a fixed share leave."""
+    left = available - sum(size * share for size, share in pools if share is not None)
+    actors = sum(size for size, share in pools if share is None)
+    if not actors or left <= 0:
+        return 0.0 if available <= 0 or not actors else _SHARE_STEP
+    return min(1.0, max(_SHARE_STEP, left / actors // _SHARE_STEP * _SHARE_STEP))
+
+
+def needs(plans: Mapping[str, PoolPlan]) -> dict[str, float]:
+    """CPUs and GPUs that must be free at once: all actors, and one task."""
+    return {
+        "CPU": TASK_CPUS + sum(plan.size * plan.num_cpus for plan in plans.values()),
+        "GPU": sum(plan.size * plan.num_gpus for plan in plans.values()),
+    }
+
+
+def _require(
+    needed: Mapping[str, float], there: Mapping[str, float], plans: Mapping[str, PoolPlan], who: str
+) -> None:
+    for kind, amount in needed.items():
+        missing = amount - there[kind]
+        if missing > _SHARE_STEP / 2:
+            key = f"num_{kind.lower()}s"
+            actors = ", ".join(
+                f"{name} {plan.size} × {getattr(plan, key):g}" for name, plan in plans.items()
+            )
+            task = f" and {TASK_CPUS:g} for reading" if kind == "CPU" else ""
+            raise InputError(
+                f"pools: need {amount:g} {kind}s ({actors}{task}), {who} {there[kind]:g}: "
+                f"{missing:g} {kind}s are missing; ask for smaller pools or a smaller {key}, "
+                "or add nodes"
+            )
+
+
+def _wait_for_free(
+    needed: Mapping[str, float], plans: Mapping[str, PoolPlan], wait_s: float
+) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        free = ray.available_resources()
+        there = {kind: float(free.get(kind, 0)) for kind in needed}
+        if all(there[kind] >= amount - _SHARE_STEP / 2 for kind, amount in needed.items()):
+            return
+        if time.monotonic() >= deadline:
+            _require(needed, there, plans, f"after {wait_s:g} s other jobs have left")
+        time.sleep(0.5)

@@ -1,0 +1,292 @@
+"""Fitting: one backbone pass over the good training images, Gaussians per category, a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from pipeline.config import FitConfig
+from pipeline.errors import InputError, RunError
+from pipeline.images.decode import DecodeLimits
+from pipeline.models.specs import FeatureLayout
+from pipeline.scoring.bundle import BACKBONE_FILE, BundleBuilder
+from pipeline.scoring.ingredients import Ingredients, load_ingredients
+from pipeline.scoring.prepare import PrepareOptions
+from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows, usable_rows
+from pipeline.stages.cluster import PoolPlan, connected, plan_pools
+from pipeline.stages.columns import unpack
+from pipeline.stages.decode import SQUARE
+from pipeline.stages.pools import with_features
+from pipeline.stages.progress import Progress
+from pipeline.stages.provenance import environment, now
+from pipeline.stages.reduce import reduce_categories, source_for
+from pipeline.stages.sink import SUMMARY, fill_columns
+from pipeline.tables import storage
+from pipeline.tables.ledger import Commit, commit_tables, committed_ids, read_commits, remove_work
+from pipeline.tables.manifest import Manifest, open_manifest
+from pipeline.tables.runs import RunPlaces, start_or_continue
+from pipeline.tables.schemas import ERRORS, FEATURES
+
+_PROGRESS_S = 10.0
+
+
+@dataclass(frozen=True)
+class FitWork:
+    """An opened fit.
+
+    Attributes:
+        config: its settings.
+        places: its run.
+        manifest: the manifest.
+        ids: (N,) int64 ids per category of the good training images, sorted.
+        ingredients: the models that the bundle will carry.
+        identity: what the Gaussians depend on.
+    """
+
+    config: FitConfig
+    places: RunPlaces
+    manifest: Manifest
+    ids: Mapping[str, np.ndarray]
+    ingredients: Ingredients
+    identity: dict[str, Any]
+
+
+def run_fit(config: FitConfig) -> dict[str, Any]:
+    """Fits a bundle, or finishes the fit that was begun with the same settings.
+
+    Returns:
+        The fit's report: the bundle's place, its size, images and shrinkage per category.
+
+    Raises:
+        InputError: something given is wrong, or a category has no usable training image.
+        RunError: images were lost.
+    """
+    work = _open(config)
+    if storage.exists(work.places.report):
+        start_or_continue(work.places, work.identity, {})
+        report: dict[str, Any] = storage.read_json(work.places.report)
+        if storage.exists(storage.join(report["bundle"], "bundle.json")):
+            return report | {"already_fitted": True}
+    with connected(config.ray):
+        plans = plan_pools({"features": config.features}, config.ray.resource_wait_s)
+        start_or_continue(work.places, work.identity, _facts(work))
+        _extract(work, plans["features"])
+        commits = read_commits(work.places.folder)
+        _account(work, commits)
+        report = _build(work, commits)
+    storage.write_json(work.places.report, report)
+    remove_work(work.places.folder)
+    return report
+
+
+def _open(config: FitConfig) -> FitWork:
+    store = storage.absolute(config.store)
+    uri = storage.absolute(config.manifest)
+    manifest = open_manifest(uri)
+    ids = good_training_ids(uri)
+    ingredients = load_ingredients(config)
+    storage.require_writable(store, "store")
+    spec = ingredients.spec
+    identity = {
+        "kind": "fit",
+        "manifest_digest": manifest.digest,
+        "backbone_sha256": hashlib.sha256(ingredients.files[BACKBONE_FILE]).hexdigest(),
+        "image_size": spec.image_size,
+        "feature_batch": spec.feature_batch,
+        "cell_layers": list(spec.features.cell_layers),
+        "grids": list(spec.features.grids),
+        "pooled_layers": list(spec.features.pooled_layers),
+        "limits": config.limits.model_dump(exclude={"fetch_attempts"}),
+        "bundle": {
+            "anomaly_score": spec.anomaly_score,
+            "global_floor": spec.global_floor,
+            "files": {n: hashlib.sha256(c).hexdigest() for n, c in ingredients.files.items()},
+            "detector": str(spec.detector),
+            "classifier_batch": spec.classifier_batch,
+        },
+    }
+    # Without a name of its own a fit is named by what it is, so that the same command continues.
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    places = RunPlaces(store, config.run_id or f"fit-{digest[:12]}")
+    config = config.model_copy(update={"store": store, "manifest": uri})
+    return FitWork(config, places, manifest, ids, ingredients, identity)
+
+
+def good_training_ids(manifest: str) -> dict[str, np.ndarray]:
+    """Ids of the good images to fit on, per category: role `fit`, or split `train` without roles.
+
+    Raises:
+        InputError: a category has none.
+    """
+    columns = ["image_id", "category", "split", "role", "is_defect"]
+    content = pa.BufferReader(storage.read_bytes(manifest))
+    there = pq.read_schema(content).names
+    table = pq.read_table(content, columns=[name for name in columns if name in there])
+    for name in columns:
+        if name not in there:
+            table = table.append_column(name, pa.nulls(len(table), pa.string()))
+    roles = table.column("role").null_count < len(table)
+    name, wanted = ("role", "fit") if roles else ("split", "train")
+    fits = pc.equal(table.column(name).cast(pa.string()), wanted)
+    good = pc.invert(table.column("is_defect").cast(pa.bool_()))
+    chosen = table.filter(pc.fill_null(pc.and_(fits, good), False))
+    ids: dict[str, np.ndarray] = {}
+    lacking = []
+    for category in sorted(set(table.column("category").to_pylist()) - {None}):
+        rows = chosen.filter(pc.equal(chosen.column("category"), category))
+        ids[category] = np.sort(rows.column("image_id").to_numpy())
+        if not len(rows):
+            lacking.append(category)
+    if lacking or not ids:
+        which = ", ".join(lacking) or "the manifest, which names no category,"
+        raise InputError(
+            f"manifest: {manifest}: {which}: no good image with {name} = {wanted!r}; a Gaussian "
+            "needs good training images: add some, or leave the category out of the manifest"
+        )
+    return ids
+
+
+def _facts(work: FitWork) -> dict[str, Any]:
+    return {
+        "run_id": work.places.run_id,
+        "started_at": now(),
+        "config": work.config.model_dump(mode="json"),
+        "environment": environment(),
+    }
+
+
+def _extract(work: FitWork, plan: PoolPlan) -> None:
+    """The backbone pass: features of every training image into the run's parts."""
+    wanted = np.sort(np.concatenate(list(work.ids.values())))
+    done = committed_ids(read_commits(work.places.folder))
+    if not len(np.setdiff1d(wanted, done)):
+        return
+    config, spec = work.config, work.ingredients.spec
+    weights = ray.put(work.ingredients.files[BACKBONE_FILE])
+    pool = PoolStage(FitActor, (weights, spec.features, spec.feature_batch, plan.threads), plan)
+    options = PrepareOptions(
+        DecodeLimits(config.limits.max_pixels, config.limits.min_side),
+        config.limits.fetch_attempts,
+        square=spec.image_size,
+    )
+    chain_plan = ChainPlan(
+        config.manifest, done, wanted, options, (pool,), config.block_rows, config.commit_rows
+    )
+    progress = Progress(len(wanted) - len(done), _PROGRESS_S, "read")
+    chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
+    for summary in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for row in summary.to_pylist():
+            progress.add(row["scored"], row["failed"])
+    progress.close()
+
+
+class FitActor:
+    """The backbone alone: features of the square images."""
+
+    def __init__(self, settings: tuple[Any, FeatureLayout, int, int]) -> None:
+        from pipeline.models.backbone import Backbone
+        from pipeline.models.resnet import fix_arithmetic
+        from pipeline.models.weights import state_from_bytes
+
+        weights, layout, batch, threads = settings
+        fix_arithmetic(threads)
+        self._backbone = Backbone(state_from_bytes(ray.get(weights), "backbone"), layout, batch)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Adds `pooled` and `cells`, drops the image."""
+        images, present = unpack(rows.column(SQUARE))
+        features = self._backbone.features(images)
+        rows = with_features(rows, features.cells, features.pooled, present, "cells")
+        return rows.drop_columns([SQUARE])
+
+
+def commit_features(rows: pa.Table, run_folder: str) -> pa.Table:
+    """Writes and commits the features of one block."""
+    good, failed = usable_rows(rows), failed_rows(rows)
+    tables = {"features": fill_columns(good, FEATURES), "errors": fill_columns(failed, ERRORS)}
+    commit_tables(run_folder, tables, primary="features")
+    return pa.table([[len(good)], [len(failed)]], schema=SUMMARY)
+
+
+def _account(work: FitWork, commits: Sequence[Commit]) -> None:
+    wanted = np.concatenate(list(work.ids.values()))
+    lost = np.setdiff1d(wanted, committed_ids(commits))
+    if len(lost):
+        raise RunError(
+            f"fit {work.places.run_id}: {len(lost)} training images were not committed, such as "
+            f"{lost[0]}; the same command tries again"
+        )
+
+
+def _build(work: FitWork, commits: Sequence[Commit]) -> dict[str, Any]:
+    scored = [np.array(commit.scored, np.int64) for commit in commits]
+    usable = np.unique(np.concatenate(scored))
+    ids = {name: np.intersect1d(wanted, usable) for name, wanted in work.ids.items()}
+    empty = [name for name, left in ids.items() if not len(left)]
+    errors = _error_counts(work, commits)
+    if empty:
+        raise InputError(
+            f"manifest: {work.config.manifest}: {', '.join(empty)}: no training image could be "
+            f"read ({dict(errors)}); see the uri of each in the manifest"
+        )
+    spec = work.ingredients.spec
+    sources = {
+        name: source_for(work.places.folder, name, commits, spec.features) for name in sorted(ids)
+    }
+    categories = []
+    with BundleBuilder(work.config.store, spec) as builder:
+        for name, content in work.ingredients.files.items():
+            builder.add_file(name, content)
+        for name, gaussians in reduce_categories(sources, ids, spec.global_floor):
+            for score, gaussian in gaussians.items():
+                builder.add_gaussian(name, score, gaussian)
+            categories.append(_category_facts(name, gaussians))
+        provenance = _facts(work) | {"manifest_digest": work.manifest.digest}
+        uri, size = builder.finish(provenance | {"categories": categories})
+    return {
+        "run_id": work.places.run_id,
+        "kind": "fit",
+        "finished_at": now(),
+        "bundle": uri,
+        "bytes": size,
+        "categories": categories,
+        "errors_by_type": dict(errors),
+        "models": {
+            "classifier": spec.classifier_batch is not None,
+            "detector": spec.detector is not None,
+        },
+    }
+
+
+def _category_facts(name: str, gaussians: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "category": name,
+        "images": gaussians["cells"].count,
+        "gaussians": {
+            score: {
+                "bytes": gaussian.mean.nbytes + gaussian.factor.nbytes,
+                "regularisation": gaussian.regularisation,
+                "shrinkage": float(gaussian.shrinkage.mean()),
+            }
+            for score, gaussian in gaussians.items()
+        },
+    }
+
+
+def _error_counts(work: FitWork, commits: Sequence[Commit]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for commit in commits:
+        if "errors" in commit.parts:
+            uri = storage.join(work.places.folder, "parts", commit.parts["errors"].file)
+            counts.update(storage.read_parquet(uri, ["error_type"]).column(0).to_pylist())
+    return counts

@@ -1,0 +1,73 @@
+"""Progress of a run: one line that is rewritten on a terminal, log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TextIO
+
+log = logging.getLogger("linescore")
+
+
+@dataclass
+class Progress:
+    """Counts images and says how fast they come and how long the rest takes.
+
+    Attributes:
+        total: images to do.
+        every_s: seconds between two lines when the output is not a terminal.
+        verb: what happens to them.
+        stream: the terminal, if it is one.
+    """
+
+    total: int
+    every_s: float
+    verb: str = "scored"
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    done: int = 0
+    failed: int = 0
+
+    def __post_init__(self) -> None:
+        self.started = self._shown = time.monotonic()
+        self._first: float | None = None
+
+    def add(self, scored: int, failed: int) -> None:
+        """Counts one commit."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+        self.done += scored + failed
+        self.failed += failed
+        if self.stream.isatty():
+            self.stream.write("\r" + self._line(now) + "\x1b[K")
+            self.stream.flush()
+        elif now - self._shown >= self.every_s:
+            self._shown = now
+            log.info(self._line(now))
+
+    def close(self) -> None:
+        """Ends the rewritten line."""
+        if self.stream.isatty() and self.done:
+            self.stream.write("\n")
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def first_commit_s(self) -> float | None:
+        """From the start to the first commit."""
+        return None if self._first is None else self._first - self.started
+
+    def _line(self, now: float) -> str:
+        rate = self.done / max(now - self.started, 1e-9)
+        left = (self.total - self.done) / rate if rate else 0.0
+        minutes, seconds = divmod(round(left), 60)
+        errors = f", {self.failed} errors" if self.failed else ""
+        return (
+            f"{self.verb} {self.done}/{self.total} images{errors}"
+            f" · {rate:.1f} images/s · {minutes}:{seconds:02d} left"
+        )

@@ -1,0 +1,172 @@
+"""The end of a run: accounting, compaction in parallel, then the record that makes it visible."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from pipeline.config import ScoreConfig
+from pipeline.errors import RunError
+from pipeline.scoring.bundle import Bundle
+from pipeline.stages.provenance import now
+from pipeline.tables import storage
+from pipeline.tables.ledger import (
+    Commit,
+    DamagedPartError,
+    committed_ids,
+    read_commits,
+    recovered_ids,
+    remove_work,
+)
+from pipeline.tables.manifest import Manifest
+from pipeline.tables.publication import (
+    FilePlan,
+    PublishedFile,
+    build_file,
+    plan_files,
+    published_record,
+)
+from pipeline.tables.runs import RunPlaces
+from pipeline.tables.schemas import ERRORS, RUN_TABLES, SCHEMA_VERSION
+
+# Compaction holds a file's rows in memory: few at a time, whatever the cluster's size.
+_FILES_AT_ONCE = 4
+# Ids named in an error; more would bury the message.
+_SHOWN_IDS = 10
+
+
+def publish(
+    places: RunPlaces,
+    manifest: Manifest,
+    bundle: Bundle,
+    config: ScoreConfig,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Checks that nothing is lost, writes the tables and the record, and returns the report.
+
+    Raises:
+        RunError: manifest = scored + errors doesn't hold; names the ids.
+        DamagedPartError: a part is not what its commit says.
+    """
+    started = time.monotonic()
+    commits = read_commits(places.folder)
+    _account(manifest.image_ids, committed_ids(commits), places)
+    files = _build_tables(places, bundle, commits, config.file_rows)
+    rows = {name: sum(f.rows for f in files if f.table == name) for name in RUN_TABLES}
+    if rows["scores"] + rows["errors"] != manifest.rows:
+        raise RunError(
+            f"run {places.run_id}: {rows['scores']} scores and {rows['errors']} errors don't make "
+            f"{manifest.rows} images; the tables were not published"
+        )
+    report = _report(places, manifest, bundle, files, rows, facts)
+    report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
+    storage.write_json(places.report, report)
+    storage.write_json(places.published, published_record(places.store, files, _record(report)))
+    remove_work(places.folder)
+    return report
+
+
+def _account(wanted: np.ndarray, committed: np.ndarray, places: RunPlaces) -> None:
+    lost = np.setdiff1d(wanted, committed)
+    strange = np.setdiff1d(committed, wanted)
+    for ids, what in (
+        (lost, "are in the manifest but were not committed"),
+        (strange, "were committed but are not in the manifest"),
+    ):
+        if len(ids):
+            shown = ", ".join(map(str, ids[:_SHOWN_IDS]))
+            more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
+            raise RunError(
+                f"run {places.run_id}: {len(ids)} images {what}: {shown}{more}; "
+                "nothing was published; the same command tries again"
+            )
+
+
+def _build_tables(
+    places: RunPlaces, bundle: Bundle, commits: list[Commit], file_rows: int
+) -> list[PublishedFile]:
+    plans = []
+    for name in RUN_TABLES:
+        folder = places.table(name, bundle.feature_digest[:16])
+        storage.remove(folder)  # left by a publication that was killed
+        plans += plan_files(commits, name, folder, file_rows)
+    built = _in_parallel(places.folder, plans, recovered_ids(commits))
+    return [file for file in built if file is not None]
+
+
+def _in_parallel(
+    run_folder: str, plans: list[FilePlan], recovered: np.ndarray
+) -> Iterator[PublishedFile | None]:
+    build = ray.remote(num_cpus=1)(build_file)
+    nothing = np.empty(0, np.int64)
+    pending: list[Any] = []
+    for plan in plans:
+        # An image has a score or an error, never both.
+        excluded = recovered if plan.table == "errors" else nothing
+        pending.append(build.remote(run_folder, plan, excluded))
+        if len(pending) >= _FILES_AT_ONCE:
+            yield _result(pending.pop(0))
+    for reference in pending:
+        yield _result(reference)
+
+
+def _result(reference: Any) -> PublishedFile | None:
+    try:
+        file: PublishedFile | None = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DamagedPartError):
+            raise error.cause from None
+        raise
+    return file
+
+
+def _report(
+    places: RunPlaces,
+    manifest: Manifest,
+    bundle: Bundle,
+    files: list[PublishedFile],
+    rows: dict[str, int],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    errors = pa.concat_tables(
+        [ERRORS.empty_table()]
+        + [storage.read_parquet(file.uri) for file in files if file.table == "errors"]
+    ).select(["category", "error_type"])
+    by_category = Counter(errors.column("category").to_pylist())
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": places.run_id,
+        "kind": "score",
+        "finished_at": now(),
+        "manifest_digest": manifest.digest,
+        "scorer_digest": bundle.scorer_digest,
+        "bundle_digest": bundle.bundle_digest,
+        "feature_digest": bundle.feature_digest,
+        "images": {"manifest": manifest.rows, "scored": rows["scores"], "errors": rows["errors"]},
+        "rows": rows,
+        "errors_by_type": dict(Counter(errors.column("error_type").to_pylist()).most_common()),
+        "categories": [
+            {"category": name, "images": count, "errors": by_category[name]}
+            for name, count in sorted(
+                manifest.categories.items(), key=lambda item: (item[0] is None, item[0] or "")
+            )
+        ],
+        "tables": {
+            name: places.table(name, bundle.feature_digest[:16])
+            for name in RUN_TABLES
+            if rows[name]
+        },
+    } | facts
+
+
+def _record(report: dict[str, Any]) -> dict[str, Any]:
+    """The part of the report that readers of the tables need."""
+    names = ("schema_version", "run_id", "kind", "finished_at", "manifest_digest")
+    digests = ("scorer_digest", "bundle_digest", "feature_digest")
+    return {name: report[name] for name in (*names, *digests)}

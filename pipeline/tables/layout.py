@@ -1,0 +1,221 @@
+"""What lies in an archive: the MVTec AD layout, a plain folder, or a list of URIs."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables import storage
+
+IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
+    + (".ppm", ".pgm", ".pbm", ".pnm")
+)
+LIST_SUFFIXES = (".csv", ".parquet")
+GOOD = "good"
+_SPLITS = ("train", "validation", "test")
+_MASKS = "ground_truth"
+# Columns of a list that are carried into the manifest when they are there.
+_LIST_COLUMNS = ("category", "split", "role", "group_id", "defect_type", "is_defect", "mask_uri")
+_LIST_MORE = ("captured_at", "line")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image that was found, before its content was read."""
+
+    uri: str
+    size: int | None = None
+    etag: str | None = None
+    modified_at: datetime | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source holds.
+
+    Attributes:
+        layout: how it was understood: mvtec, folder or list.
+        entries: the images, sorted by URI.
+        stray: files that are no images, and why.
+        missing_masks: URIs of defect images without a mask.
+    """
+
+    layout: str
+    entries: list[Entry]
+    stray: list[tuple[str, str]]
+    missing_masks: list[str]
+
+
+def list_source(source: str, layout: str = "auto", category: str | None = None) -> Listing:
+    """Everything in a source.
+
+    Args:
+        source: a folder, an s3:// prefix, or a CSV/Parquet list.
+        layout: mvtec, folder, list, or auto.
+        category: category of images that have none of their own.
+
+    Raises:
+        InputError: the source isn't there, holds no image, or has another layout.
+    """
+    if layout == "list" or (layout == "auto" and source.lower().endswith(LIST_SUFFIXES)):
+        return _read_list(source, category)
+    with storage.errors_for(source, "source"):
+        files, stray = _walk(source)
+    mvtec = [entry for entry in files if _mvtec_labels(source, entry.uri) is not None]
+    if layout == "auto":
+        layout = "mvtec" if mvtec else "folder"
+    if layout == "folder":
+        entries = [replace(entry, labels={"category": category}) for entry in files]
+        listing = Listing("folder", entries, stray, [])
+    else:
+        listing = _mvtec_listing(source, files, stray)
+    if not listing.entries:
+        raise InputError(
+            f"source: {source}: holds no image in the layout {layout!r} "
+            f"({len(files)} image files, {len(stray)} others were seen)"
+        )
+    return listing
+
+
+def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
+    fs, root = storage.filesystem(source)
+    fs.invalidate_cache()
+    if not fs.isdir(root):
+        if fs.exists(root):
+            raise InputError(
+                f"source: {source}: is a file; give a folder, or a list ending in .csv or .parquet"
+            )
+        raise FileNotFoundError(source)
+    scheme = source.split("://", 1)[0] + "://" if storage.is_remote(source) else ""
+    entries: list[Entry] = []
+    stray: list[tuple[str, str]] = []
+    for path, info in sorted(fs.find(root, detail=True).items()):
+        relative = path[len(root) :].strip("/")
+        uri = scheme + path
+        if any(part.startswith(".") for part in relative.split("/")):
+            stray.append((uri, "hidden"))
+        elif os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
+            stray.append((uri, "no image suffix"))
+        else:
+            entries.append(_entry(uri, info))
+    return entries, stray
+
+
+def _entry(uri: str, info: dict[str, Any]) -> Entry:
+    modified = info.get("LastModified", info.get("mtime"))
+    if isinstance(modified, int | float):
+        modified = datetime.fromtimestamp(modified, UTC)
+    etag = info.get("ETag")
+    return Entry(uri, info.get("size"), etag.strip('"') if etag else None, modified)
+
+
+def _mvtec_parts(source: str, uri: str) -> tuple[str, str, str, str] | None:
+    root = storage.absolute(source).rstrip("/")
+    parts = uri[len(root) :].strip("/").split("/")
+    if len(parts) == 3:  # the source is one category's own folder
+        parts = [root.rsplit("/", 1)[-1], *parts]
+    return (parts[0], parts[1], parts[2], parts[3]) if len(parts) == 4 else None
+
+
+def _mvtec_labels(source: str, uri: str) -> dict[str, Any] | None:
+    parts = _mvtec_parts(source, uri)
+    if parts is None or parts[1] not in _SPLITS:
+        return None
+    category, split, defect_type, _ = parts
+    return {
+        "category": category,
+        "split": split,
+        "defect_type": defect_type,
+        "is_defect": defect_type != GOOD,
+    }
+
+
+def _mvtec_listing(source: str, files: list[Entry], stray: list[tuple[str, str]]) -> Listing:
+    masks: dict[tuple[str, str, str], str] = {}
+    images: list[Entry] = []
+    strays = list(stray)
+    for entry in files:
+        labels = _mvtec_labels(source, entry.uri)
+        parts = _mvtec_parts(source, entry.uri)
+        if labels is not None:
+            images.append(replace(entry, labels=labels))
+        elif parts is not None and parts[1] == _MASKS:
+            masks[parts[0], parts[2], _stem(entry.uri).removesuffix("_mask")] = entry.uri
+        else:
+            strays.append((entry.uri, "outside <category>/<train|validation|test>/<defect type>/"))
+    entries, missing = _with_masks(images, masks)
+    return Listing("mvtec", entries, strays, missing)
+
+
+def _with_masks(
+    images: list[Entry], masks: dict[tuple[str, str, str], str]
+) -> tuple[list[Entry], list[str]]:
+    entries: list[Entry] = []
+    missing: list[str] = []
+    for entry in images:
+        if not entry.labels["is_defect"]:
+            entries.append(entry)
+            continue
+        key = (entry.labels["category"], entry.labels["defect_type"], _stem(entry.uri))
+        mask = masks.get(key)
+        if mask is None:
+            missing.append(entry.uri)
+        entries.append(replace(entry, labels=entry.labels | {"mask_uri": mask}))
+    return entries, missing
+
+
+def _stem(uri: str) -> str:
+    return os.path.splitext(uri.rsplit("/", 1)[-1])[0]  # noqa: PTH122
+
+
+def _read_list(source: str, category: str | None) -> Listing:
+    with storage.errors_for(source, "source"):
+        content = storage.read_bytes(source)
+    try:
+        if source.lower().endswith(".parquet"):
+            frame = pd.read_parquet(io.BytesIO(content))
+        else:
+            frame = pd.read_csv(io.BytesIO(content))
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise InputError(f"source: {source}: can't be read as a list: {error}") from None
+    if "uri" not in frame.columns:
+        have = ", ".join(map(str, frame.columns))
+        raise InputError(f"source: {source}: has no column 'uri' (it has {have})")
+    empty = frame.index[frame["uri"].isna()]
+    if len(empty):
+        raise InputError(f"source: {source}: row {empty[0]}: uri is empty; every image needs one")
+    if frame.empty:
+        raise InputError(f"source: {source}: lists no image")
+    base = storage.absolute(source).rsplit("/", 1)[0]
+    entries = [_list_entry(row, base, category) for row in frame.to_dict("records")]
+    return Listing("list", sorted(entries, key=lambda entry: entry.uri), [], [])
+
+
+def _list_entry(row: dict[str, Any], base: str, category: str | None) -> Entry:
+    uri = str(row["uri"])
+    if not storage.is_remote(uri) and not os.path.isabs(uri):  # noqa: PTH117
+        uri = storage.join(base, uri)
+    labels = {name: _known(row.get(name)) for name in (*_LIST_COLUMNS, *_LIST_MORE)}
+    labels = {name: value for name, value in labels.items() if value is not None}
+    if labels.get("defect_type") is not None and "is_defect" not in labels:
+        labels["is_defect"] = labels["defect_type"] != GOOD
+    return Entry(uri, labels={"category": category} | labels)
+
+
+def _known(value: Any) -> Any:
+    return None if value is None or (not isinstance(value, list) and pd.isna(value)) else value
+
+
+def defect_images(entries: Iterable[Entry]) -> int:
+    """How many entries are known to be defective."""
+    return sum(bool(entry.labels.get("is_defect")) for entry in entries)

@@ -1,0 +1,202 @@
+"""The ledger of a run: part files, and commits that make them count."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.tables import storage
+
+_PARTS = "parts"
+_COMMITS = "commits"
+# Commits are small files: reading them waits for the store, not for the processor.
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of one table in a commit."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """The ids of one category in a commit, both ends included."""
+
+    category: str | None
+    first_id: int
+    last_id: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Rows that count from the moment when this record exists.
+
+    Attributes:
+        name: the record's file name.
+        parts: file per table; tables without rows have none.
+        scored: ids with a row in the primary table.
+        failed: ids with a row in `errors`.
+        spans: where the ids lie, so that a reader skips files.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+    scored: list[int]
+    failed: list[int]
+    spans: list[Span]
+
+
+def commit_tables(
+    run_folder: str, tables: Mapping[str, pa.Table], primary: str = "scores"
+) -> Commit:
+    """Writes the parts of one batch of images, then the commit that names them.
+
+    A kill before the last step leaves files that no commit names: nobody sees them. A task
+    that is run twice leaves two commits with the same ids: publication counts an id once.
+
+    Args:
+        run_folder: the run's folder.
+        tables: rows per table; the primary one and `errors` hold each image once between them.
+        primary: the table with one row per image that went well.
+    """
+    key = uuid.uuid4().hex
+    parts = {}
+    for name, table in tables.items():
+        if table.num_rows:
+            content = storage.parquet_bytes(table)
+            file = f"{key}.{name}.parquet"
+            storage.write_bytes(storage.join(run_folder, _PARTS, file), content)
+            parts[name] = Part(file, table.num_rows, hashlib.sha256(content).hexdigest())
+    scored = _ids(tables.get(primary))
+    failed = _ids(tables.get("errors"))
+    spans = [
+        span for name in (primary, "errors") if name in tables for span in _spans(tables[name])
+    ]
+    commit = Commit(f"{key}.json", parts, scored, failed, spans)
+    storage.write_json(storage.join(run_folder, _COMMITS, commit.name), asdict(commit))
+    return commit
+
+
+def _ids(table: pa.Table | None) -> list[int]:
+    return [] if table is None else table.column("image_id").to_pylist()
+
+
+def _spans(table: pa.Table) -> list[Span]:
+    grouped = table.group_by("category").aggregate([("image_id", "min_max"), ("image_id", "count")])
+    return [
+        Span(
+            row["category"],
+            row["image_id_min_max"]["min"],
+            row["image_id_min_max"]["max"],
+            row["image_id_count"],
+        )
+        for row in grouped.to_pylist()
+    ]
+
+
+def read_commits(run_folder: str) -> list[Commit]:
+    """Every commit of a run, in a fixed order.
+
+    Raises:
+        InputError: a commit that can't be understood.
+    """
+    folder = storage.join(run_folder, _COMMITS)
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda name: _read_commit(folder, name), storage.list_names(folder)))
+
+
+def _read_commit(folder: str, name: str) -> Commit:
+    uri = storage.join(folder, name)
+    record = storage.read_json(uri)
+    try:
+        return Commit(
+            name=name,
+            parts={table: Part(**part) for table, part in record["parts"].items()},
+            scored=record["scored"],
+            failed=record["failed"],
+            spans=[Span(**span) for span in record["spans"]],
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{uri}: is no commit of this version ({error}); remove it to have its images scored again"
+        ) from None
+
+
+def drop_commit(run_folder: str, commit: Commit) -> None:
+    """Makes the rows of a commit not count any more, so that they are scored again."""
+    storage.remove(storage.join(run_folder, _COMMITS, commit.name))
+
+
+def committed_ids(commits: Iterable[Commit]) -> np.ndarray:
+    """Ids that a run already has, sorted, each once; int64."""
+    chunks = [np.array([*commit.scored, *commit.failed], np.int64) for commit in commits]
+    return np.unique(np.concatenate(chunks)) if chunks else np.empty(0, np.int64)
+
+
+def recovered_ids(commits: Sequence[Commit]) -> np.ndarray:
+    """Ids that failed in one commit and have a score in another; sorted int64.
+
+    A file that could not be read before a kill may be readable after it.
+    """
+    scored: set[int] = set()
+    failed: set[int] = set()
+    for commit in commits:
+        failed.update(commit.failed)
+    for commit in commits:
+        scored.update(failed.intersection(commit.scored))
+    return np.array(sorted(scored), np.int64)
+
+
+class DamagedPartError(RuntimeError):
+    """A part file is not what its commit says."""
+
+    def __init__(self, file: str, commit: str, reason: str) -> None:
+        super().__init__(file, commit, reason)
+        self.file, self.commit, self.reason = file, commit, reason
+
+
+def read_part(run_folder: str, commit_name: str, part: Part) -> pa.Table:
+    """A committed part, compared with its digest.
+
+    Raises:
+        DamagedPartError: it is gone, or its bytes changed since the commit.
+    """
+    uri = storage.join(run_folder, _PARTS, part.file)
+    try:
+        content = storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise DamagedPartError(uri, commit_name, "is gone") from None
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise DamagedPartError(uri, commit_name, "changed since its commit (sha256)")
+    return pq.read_table(pa.BufferReader(content))
+
+
+def rows_in(table: pa.Table, category: str | None, low: int, high: int) -> pa.Table:
+    """Rows of one category whose id lies in [low, high)."""
+    ids = table.column("image_id")
+    if category is None:
+        same = pc.is_null(table.column("category"))
+    else:
+        same = pc.fill_null(pc.equal(table.column("category"), category), False)
+    inside = pc.and_(pc.greater_equal(ids, low), pc.less(ids, high))
+    return table.filter(pc.and_(same, inside))
+
+
+def remove_work(run_folder: str) -> None:
+    """Removes parts and commits of a run whose tables are published."""
+    for name in (_PARTS, _COMMITS):
+        storage.remove(storage.join(run_folder, name))

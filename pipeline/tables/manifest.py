@@ -1,0 +1,135 @@
+"""Manifests: one row per distinct image, checked before anything is built on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.tables import storage
+from pipeline.tables.schemas import MANIFEST
+
+# Rows per row group: what a reader that wants a few rows has to load.
+MANIFEST_ROW_GROUP = 10_000
+
+_REQUIRED = ("image_id", "uri", "sha256", "category")
+_ID_BITS = 63
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that passed the checks.
+
+    Attributes:
+        uri: where it lies.
+        digest: sha256 of the file.
+        image_ids: (N,) int64, in the manifest's order.
+        categories: images per category; the key None counts those without.
+    """
+
+    uri: str
+    digest: str
+    image_ids: np.ndarray
+    categories: Mapping[str | None, int]
+
+    @property
+    def rows(self) -> int:
+        """Number of images."""
+        return len(self.image_ids)
+
+
+def image_id(sha256: str) -> int:
+    """The id of a content: the first 63 bits of its sha256 (hex), so that it fits an int64."""
+    return int(sha256[:16], 16) >> (64 - _ID_BITS)
+
+
+def uri_id(uri: str) -> int:
+    """The id of a file that could not be read."""
+    return image_id(hashlib.sha256(uri.encode()).hexdigest())
+
+
+def write_manifest(uri: str, table: pa.Table) -> None:
+    """Writes rows of the manifest schema."""
+    content = storage.parquet_bytes(table.cast(MANIFEST), MANIFEST_ROW_GROUP)
+    storage.write_bytes(uri, content)
+
+
+def open_manifest(uri: str, field: str = "manifest") -> Manifest:
+    """Reads and checks a manifest; keeps 8 bytes a row.
+
+    Raises:
+        InputError: no file, not Parquet, a column that is missing or of another type, a
+            null URI, an id that stands twice.
+    """
+    with storage.errors_for(uri, field):
+        content = storage.read_bytes(uri)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{field}: {uri}: is not a Parquet file ({error})") from None
+    _check_schema(file.schema_arrow, uri, field)
+    ids, counts = _scan(file, uri, field)
+    return Manifest(uri, hashlib.sha256(content).hexdigest(), ids, counts)
+
+
+def _check_schema(schema: pa.Schema, uri: str, field: str) -> None:
+    for name in _REQUIRED:
+        if name not in schema.names:
+            raise InputError(
+                f"{field}: {uri}: has no column {name!r} (it has {', '.join(schema.names)}); "
+                "make the manifest with jobs/index.py"
+            )
+    for wanted in MANIFEST:
+        if wanted.name in schema.names:
+            kind = schema.field(wanted.name).type
+            if kind != wanted.type and not pa.types.is_null(kind):
+                raise InputError(
+                    f"{field}: {uri}: column {wanted.name!r} is {kind}, where {wanted.type} belongs"
+                )
+
+
+def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[np.ndarray, dict[str | None, int]]:
+    ids = np.empty(file.metadata.num_rows, np.int64)
+    counts: dict[str | None, int] = {}
+    start = 0
+    for batch in file.iter_batches(columns=["image_id", "uri", "category"]):
+        for name in ("image_id", "uri"):
+            column = batch.column(name)
+            if column.null_count:
+                row = start + column.is_null().index(True).as_py()
+                raise InputError(
+                    f"{field}: {uri}: row {row}: {name} is null; every image needs one"
+                )
+        ids[start : start + len(batch)] = batch.column("image_id").to_numpy()
+        for entry in pc.value_counts(batch.column("category")).to_pylist():
+            counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+        start += len(batch)
+    _check_unique(ids, uri, field)
+    return ids, counts
+
+
+def _check_unique(ids: np.ndarray, uri: str, field: str) -> None:
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise InputError(
+            f"{field}: {uri}: image_id {twice[0]} stands more than once "
+            f"({len(twice)} such rows); an image is one row, its other places are duplicate_uris"
+        )
+
+
+def with_all_columns(table: pa.Table) -> pa.Table:
+    """Rows of a manifest with every column of the schema, the absent ones null."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.schema.names
+        else pa.nulls(table.num_rows, field.type)
+        for field in MANIFEST
+    ]
+    return pa.table(columns, schema=MANIFEST)

@@ -1,0 +1,126 @@
+"""Runs in a store: what a run is, whether it may continue, and reading what it published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables import storage
+from pipeline.tables.schemas import RUN_TABLES, SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class RunPlaces:
+    """Where the pieces of one run lie in a store."""
+
+    store: str
+    run_id: str
+
+    @property
+    def folder(self) -> str:
+        """Work in progress and the run's own record."""
+        return storage.join(self.store, "runs", self.run_id)
+
+    @property
+    def record(self) -> str:
+        """What the run is: identity, config, versions."""
+        return storage.join(self.folder, "run.json")
+
+    @property
+    def report(self) -> str:
+        """What the run did: counts and timings."""
+        return storage.join(self.folder, "report.json")
+
+    @property
+    def published(self) -> str:
+        """The record that makes the run's tables visible."""
+        return storage.join(self.store, "published", f"{self.run_id}.json")
+
+    def table(self, name: str, feature_digest: str = "") -> str:
+        """The folder of one published table."""
+        if name == "features":
+            parts = (f"features={feature_digest}", f"run={self.run_id}")
+            return storage.join(self.store, "tables", name, *parts)
+        return storage.join(self.store, "tables", name, f"run={self.run_id}")
+
+
+def start_or_continue(places: RunPlaces, identity: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Writes a new run's record, or checks that an old one is the same run.
+
+    Args:
+        places: the run.
+        identity: what its numbers depend on.
+        facts: config, versions and the like, for people.
+
+    Returns:
+        True when the run had been started before.
+
+    Raises:
+        InputError: the run id belongs to a run with another identity; names each difference.
+    """
+    if not storage.exists(places.record):
+        record = {"schema_version": SCHEMA_VERSION, "identity": identity} | facts
+        storage.write_json(places.record, record)
+        return False
+    before = storage.read_json(places.record).get("identity", {})
+    changes = differences(before, identity)
+    if changes:
+        raise InputError(
+            f"run_id {places.run_id}: was started with other settings; "
+            + "; ".join(changes)
+            + ". Use another run_id, or the settings it was started with"
+        )
+    return True
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Each value that differs, by its dotted name, with both values."""
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{name} was {old.get(name)!r}, is now {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def load_published(store: str, run_id: str) -> dict[str, Any]:
+    """The record of a published run.
+
+    Raises:
+        InputError: there is no such run, or it hasn't been finished.
+    """
+    places = RunPlaces(store, run_id)
+    if not storage.exists(places.published):
+        started = storage.exists(places.record)
+        state = "was started but not finished" if started else "isn't in the store"
+        raise InputError(f"run {run_id}: {state} {store}")
+    record: dict[str, Any] = storage.read_json(places.published)
+    return record
+
+
+def load_table(store: str, run_id: str, table: str, columns: list[str] | None = None) -> pa.Table:
+    """Rows of one table of a published run, sorted by category and image.
+
+    Raises:
+        InputError: the run or the table isn't there.
+    """
+    if table not in RUN_TABLES:
+        raise InputError(f"table {table!r}: known are {', '.join(RUN_TABLES)}")
+    schema = RUN_TABLES[table]
+    entry = load_published(store, run_id)["tables"].get(table, {"files": []})
+    uris = [storage.join(store, file["path"]) for file in entry["files"]]
+    empty = schema.empty_table().select(columns or schema.names)
+    return pa.concat_tables([empty, *(storage.read_parquet(uri, columns) for uri in uris)])

@@ -1,0 +1,199 @@
+"""Files of the store and of the archive, on a local disk or S3, with errors for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from pipeline.errors import InputError
+
+# botocore is an S3 client's own dependency; its classes are told by name, so that a
+# local run never imports it.
+_CREDENTIAL_ERRORS = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "TokenRetrievalError",
+}
+
+
+def join(base: str, *parts: str) -> str:
+    """A path below `base`, for folders and s3:// prefixes alike."""
+    return "/".join([base.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def is_remote(uri: str) -> bool:
+    """Whether the URI names something that is not on a local disk."""
+    return "://" in uri and not uri.startswith(("file://", "local://"))
+
+
+def absolute(uri: str) -> str:
+    """The same place in a form that every process of the cluster understands."""
+    return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))  # noqa: PTH100
+
+
+def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URI and the path in it.
+
+    Raises:
+        InputError: an unknown scheme, or a client that isn't installed.
+    """
+    try:
+        fs, path = url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{uri}: no way to read it: {error}") from None
+    return fs, str(path)
+
+
+@contextmanager
+def errors_for(uri: str, field: str) -> Iterator[None]:
+    """Turns the failures of a file system into one line that names field and value.
+
+    Raises:
+        InputError: what is missing, or not allowed, and what to do.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{field}: {uri}: there is no such file or folder") from None
+    except PermissionError as error:
+        raise InputError(
+            f"{field}: {uri}: access denied ({error}); check the rights of the user or role"
+        ) from None
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise InputError(f"{field}: {uri}: {error.strerror or error}") from None
+    except Exception as error:
+        if type(error).__name__ in _CREDENTIAL_ERRORS:
+            raise InputError(
+                f"{field}: {uri}: no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where an instance role gives them"
+            ) from None
+        raise
+
+
+def read_bytes(uri: str) -> bytes:
+    """A file's content; the file system's own errors."""
+    fs, path = filesystem(uri)
+    content: bytes = fs.cat_file(path)
+    return content
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there."""
+    fs, path = filesystem(uri)
+    return bool(fs.exists(path))
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Writes a file so that readers see all of it or nothing, also after a kill."""
+    fs, path = filesystem(uri)
+    if is_remote(uri):
+        fs.pipe_file(path, content)  # one PUT: S3 shows whole objects only
+        return
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        with open(partial, "wb") as file:  # noqa: PTH123
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)  # noqa: PTH105
+    except OSError:
+        remove(partial)
+        raise
+
+
+def remove(uri: str) -> None:
+    """Removes a file or a whole folder, if it is there."""
+    fs, path = filesystem(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def list_names(folder: str) -> list[str]:
+    """Names of the files directly in a folder, sorted; none if it isn't there.
+
+    Files that a killed writer left half-written are not among them.
+    """
+    fs, path = filesystem(folder)
+    fs.invalidate_cache()
+    try:
+        entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return []
+    names = (str(entry["name"]).rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
+    return sorted(name for name in names if name and not name.endswith(".partial"))
+
+
+def require_writable(folder: str, field: str) -> None:
+    """Proves that files can be written below a folder.
+
+    Raises:
+        InputError: they can't.
+    """
+    probe = join(folder, f".linescore-{uuid.uuid4().hex[:8]}")
+    with errors_for(folder, field):
+        try:
+            write_bytes(probe, b"")
+            remove(probe)
+        except OSError as error:
+            if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
+                raise
+            raise InputError(f"{field}: {folder}: can't be written: {error}") from None
+
+
+def read_json(uri: str) -> Any:
+    """A JSON file.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(uri))
+    except ValueError as error:
+        raise InputError(f"{uri}: is damaged: not JSON ({error})") from None
+
+
+def write_json(uri: str, value: Any) -> None:
+    """Writes a JSON file that people can read."""
+    write_bytes(uri, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def parquet_bytes(table: pa.Table, row_group_rows: int = 100_000) -> bytes:
+    """A table as a Parquet file: zstd, statistics, no dictionary for numbers.
+
+    Dictionaries make columns of floats larger, not smaller.
+    """
+    sink = pa.BufferOutputStream()
+    names = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=names,
+        row_group_size=row_group_rows,
+        write_page_index=True,
+    )
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
+    """A whole Parquet file.
+
+    Raises:
+        InputError: it is not Parquet.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(read_bytes(uri)), columns=columns)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{uri}: is not a Parquet file ({error})") from None
