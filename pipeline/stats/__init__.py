@@ -1,0 +1,1 @@
+"""Exact, additive statistics of features: moment sums, Gaussians fitted to them, distances."""
