@@ -11,9 +11,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> str:
         config = parse(DemoConfig, __doc__ or "", argv)
-        from pipeline.stages.demo import run_demo
-
         from pipeline.report.summary import demo_summary
+        from pipeline.stages.demo import run_demo
 
         return demo_summary(run_demo(config))
 

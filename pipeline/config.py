@@ -1,4 +1,4 @@
-"""Typed settings of every job: a YAML file, then KEY=VALUE from the command line; imports nothing heavy."""
+"""Typed settings of every job, from YAML and the command line; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class IndexConfig(Section):
     source: str
     """A folder or s3:// prefix of images, or a CSV/Parquet list with a column `uri`."""
     store: str
-    """The store: a folder or s3:// prefix; the manifest goes to <store>/manifests/<name>.parquet."""
+    """The store, a folder or s3:// prefix: the manifest is <store>/manifests/<name>.parquet."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The manifest's name."""
     layout: Literal["auto", "mvtec", "folder", "list"] = "auto"
-    """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders, else a folder."""
+    """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders."""
     category: str | None = None
     """Category of the images of a plain folder, or of list rows without one."""
     ray: RayConfig = RayConfig()

@@ -1,1 +1,1 @@
-"""The networks: weights, backbone, classifier, detector. Arrays in, arrays out; Ray is not known here."""
+"""The networks and their weights: arrays in, arrays out; Ray is not known here."""

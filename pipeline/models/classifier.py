@@ -54,7 +54,8 @@ def _head(state: Mapping[str, Tensor], what: str) -> tuple[nn.Linear, str]:
         raise InputError(f"{what}: has no head (fc.weight and fc.bias)")
     if weight.ndim != 2 or weight.shape[0] not in (1, 2):
         raise InputError(
-            f"{what}: fc.weight has the shape {tuple(weight.shape)}; good/defect takes 1 or 2 outputs"
+            f"{what}: fc.weight has the shape {tuple(weight.shape)}; "
+            "good/defect takes 1 or 2 outputs"
         )
     by_width = {CHANNELS[name]: name for name in ("layer3", "layer4")}
     if weight.shape[1] not in by_width:

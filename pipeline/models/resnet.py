@@ -30,6 +30,9 @@ def unused_after(last: str) -> tuple[str, ...]:
 class Trunk(nn.Module):
     """ResNet-18 from the image to its last used layer, in eval mode."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, state: Mapping[str, Tensor], last_layer: str, what: str) -> None:
         super().__init__()
         full = resnet18(weights=None)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.report.quality import auroc_by_category
+from pipeline.tables.runs import load_table
+
 # Examples shown of a list of files; the whole list is the report's.
 _EXAMPLES = 3
 
@@ -119,3 +122,44 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _is_number(text: str) -> bool:
     return text in ("-", "") or text.replace(".", "", 1).replace(",", "").lstrip("-").isdigit()
+
+
+def demo_summary(report: Mapping[str, Any]) -> str:
+    """How well the demo's scores separate, where the tables are, and a query to try."""
+    scores = load_table(report["store"], report["run_id"], "scores")
+    columns = ["anomaly_score", "defect_probability"]
+    areas = {entry["category"]: entry for entry in auroc_by_category(scores, columns)}
+    rows = [
+        [
+            entry["category"],
+            entry["images"],
+            *(_area(areas[entry["category"]][column]) for column in columns),
+            entry["errors"],
+        ]
+        for entry in report["categories"]
+    ]
+    head = ["category", "images", "AUROC anomaly score", "AUROC classifier", "errors"]
+    lines = [
+        table(head, rows),
+        "",
+        "AUROC on the archive's test images; the classifier saw none of the archive's images.",
+        f"backbone: {report['backbone']}",
+    ]
+    if "detections" not in report["tables"]:
+        lines.append("detector: off, its columns are null; detector_weights=FILE switches it on")
+    lines += [f"{name}: {where}" for name, where in report["tables"].items()]
+    return "\n".join([*lines, "", "to try, in DuckDB:", _query(report)])
+
+
+def _query(report: Mapping[str, Any]) -> str:
+    return (
+        "  select category, defect_type, count(*) as images,\n"
+        "         round(avg(anomaly_score), 1) as anomaly,\n"
+        "         round(avg(defect_probability), 2) as probability\n"
+        f"  from '{report['tables']['scores']}/*.parquet'\n"
+        "  where split = 'test' group by all order by all;"
+    )
+
+
+def _area(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -136,7 +136,7 @@ class BundleBuilder:
         Returns:
             The bundle's place in the store, and its size in bytes.
         """
-        files = {
+        files: dict[str, dict[str, Any]] = {
             str(path.relative_to(self._folder)): {
                 "sha256": _file_digest(path),
                 "bytes": path.stat().st_size,
@@ -152,7 +152,7 @@ class BundleBuilder:
         uri = storage.join(self._store, "bundles", digests["bundle_digest"][:_NAME_DIGITS])
         if not storage.exists(storage.join(uri, RECORD)):
             self._place(uri, [*files, RECORD])
-        return uri, sum(entry["bytes"] for entry in files.values())
+        return uri, sum(int(entry["bytes"]) for entry in files.values())
 
     def _place(self, uri: str, files: list[str]) -> None:
         if self._local:

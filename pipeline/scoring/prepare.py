@@ -77,7 +77,8 @@ def prepare(uri: str, sha256: str | None, options: PrepareOptions) -> Prepared |
         if found != sha256:
             return Failure(
                 "content_changed",
-                f"{uri}: its sha256 is {found[:12]}…, the manifest says {sha256[:12]}…; index again",
+                f"{uri}: its sha256 is {found[:12]}…, the manifest says {sha256[:12]}…; "
+                "index again",
             )
     try:
         image = decode(content, options.limits)

@@ -72,7 +72,8 @@ class AnomalyScorer:
     ) -> np.ndarray:
         result = np.full(len(features), np.nan)
         grids = self._bundle.spec.features.grids if score == "cells" else (1,)
-        for category in sorted({name for name in categories if name in self._bundle.categories}):
+        known = {name for name in categories if name is not None} & set(self._bundle.categories)
+        for category in sorted(known):
             rows = [i for i, name in enumerate(categories) if name == category]
             gaussian = self._gaussian(category, score)
             for start in range(0, len(rows), DISTANCE_BATCH):

@@ -14,7 +14,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from pipeline.scoring.prepare import PrepareOptions
-from pipeline.stages.cluster import PoolPlan
+from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.tables import storage
 from pipeline.tables.schemas import MANIFEST
@@ -81,7 +81,7 @@ def build_chain(
         fn_kwargs={"options": plan.options},
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=1,
+        num_cpus=DECODE_CPUS,
     )
     for pool in plan.pools:
         rows = rows.map_batches(
@@ -92,13 +92,12 @@ def build_chain(
             batch_size=None,
             **_resources(pool.plan),
         )
-    # Commits are small work: a share of a CPU, so that decoding and committing go on at once.
     return rows.map_batches(
         commit,
         fn_kwargs=commit_settings,
         batch_format="pyarrow",
         batch_size=plan.commit_rows,
-        num_cpus=0.25,
+        num_cpus=COMMIT_CPUS,
     )
 
 
@@ -140,7 +139,8 @@ def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     if not len(ordered):
         return np.zeros(len(ids), bool)
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
-    return ordered[places] == ids
+    found: np.ndarray = ordered[places] == ids
+    return found
 
 
 def failed_rows(rows: pa.Table) -> pa.Table:

@@ -18,6 +18,10 @@ from pipeline.errors import InputError
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
 TASK_CPUS = 1.0
+# The tasks' part once more divided: commits never wait for decoding, so that what is finished
+# is safe soon, and decoding has always something to do.
+COMMIT_CPUS = 0.1
+DECODE_CPUS = TASK_CPUS - COMMIT_CPUS
 # A local Ray has at least this many logical CPUs: one for tasks, one for the actors to share.
 _LEAST_CPUS = 2
 # Shares are rounded down to this, the resolution in which they are shown.
@@ -53,6 +57,9 @@ def connected(config: RayConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    # Ray's own chatter: the job says what matters.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     address = config.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address:

@@ -1,4 +1,4 @@
-"""The actors of the three pools: thin shells that load in `__init__` and add columns in `__call__`."""
+"""The actors of the three pools: `__init__` loads a model, `__call__` adds its columns."""
 
 from __future__ import annotations
 

@@ -72,13 +72,9 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
 
 def _open(config: ScoreConfig) -> Work:
     store = storage.absolute(config.store)
-    config = config.model_copy(
-        update={
-            "store": store,
-            "manifest": storage.absolute(config.manifest),
-            "run_id": config.run_id or _new_run_id(),
-        }
-    )
+    run_id = config.run_id or _new_run_id()
+    places = {"store": store, "manifest": storage.absolute(config.manifest), "run_id": run_id}
+    config = config.model_copy(update=places)
     manifest = open_manifest(config.manifest)
     if not manifest.rows:
         raise InputError(f"manifest: {config.manifest}: has no rows; there is nothing to score")
@@ -86,8 +82,7 @@ def _open(config: ScoreConfig) -> Work:
         bundle = open_bundle(config.bundle, store)
     models = _models(config, bundle)
     storage.require_writable(store, "store")
-    assert config.run_id is not None
-    return Work(config, RunPlaces(store, config.run_id), manifest, bundle, models)
+    return Work(config, RunPlaces(store, run_id), manifest, bundle, models)
 
 
 def _new_run_id() -> str:

@@ -32,6 +32,7 @@ def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str)
 
 
 def fill_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema, from rows that may lack some; those are null."""
     columns = [
         rows.column(field.name).cast(field.type)
         if field.name in rows.schema.names

@@ -16,8 +16,22 @@ from pipeline.errors import InputError
 from pipeline.tables import storage
 
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
-    + (".ppm", ".pgm", ".pbm", ".pnm")
+    (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    )
 )
 LIST_SUFFIXES = (".csv", ".parquet")
 GOOD = "good"

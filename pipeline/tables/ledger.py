@@ -132,7 +132,8 @@ def _read_commit(folder: str, name: str) -> Commit:
         )
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{uri}: is no commit of this version ({error}); remove it to have its images scored again"
+            f"{uri}: is no commit of this version ({error}); "
+            "remove it to have its images scored again"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -75,7 +76,7 @@ def split_ranges(spans: Iterable[Span], file_rows: int) -> list[tuple[IdRange, .
         pieces = math.ceil(counts[category] / file_rows)
         rows = counts[category] / pieces
         edges = [_ID_END * piece // pieces for piece in range(pieces)] + [_ID_END]
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             if shared and used + rows > file_rows:
                 files.append(tuple(shared))
                 shared, used = [], 0
@@ -90,7 +91,7 @@ def plan_files(
     """The files of one table and, for each, the committed parts that it needs."""
     holding = [commit for commit in commits if table in commit.parts]
     files = split_ranges((span for commit in holding for span in commit.spans), file_rows)
-    plans = []
+    plans: list[FilePlan] = []
     for ranges in files:
         sources = tuple(
             Source(commit.name, commit.parts[table])
