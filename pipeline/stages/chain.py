@@ -71,7 +71,7 @@ def build_chain(
     """
     _quiet()
     fs, path = storage.filesystem(plan.manifest)
-    rows = ray.data.read_parquet(path, filesystem=fs, columns=MANIFEST_COLUMNS)
+    rows = ray.data.read_parquet(path, filesystem=fs).select_columns(MANIFEST_COLUMNS)
     # A small manifest is one read task: without the repartition there would be one block.
     rows = rows.map_batches(
         _Selection(plan.done, plan.wanted), batch_format="pyarrow", batch_size=None

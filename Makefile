@@ -1,0 +1,44 @@
+# The two commands of the README are `make demo` and `make test`; the others are parts of them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check unit acceptance lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/python jobs/demo.py $(DEMO)
+
+test: check unit
+
+# Static checks: style, types, layers, dependencies, spelling.
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/codespell
+
+unit: $(INSTALLED)
+	$(BIN)/coverage run -m pytest -m "not slow" $(TESTS)
+	$(BIN)/coverage report --include='pipeline/stats/*,pipeline/tables/*,pipeline/config.py' --fail-under=95
+
+# The same checks at their full size.
+acceptance: $(INSTALLED)
+	$(BIN)/python -m pytest --timeout=1800 $(TESTS)
+
+# One environment for everything. torch and torchvision come from the package index's default
+# builds; OpenCV is the headless one, which needs no libGL.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Writes the versions now installed as the ones to install from now on.
+lock:
+	( sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable ) > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
