@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -178,7 +179,7 @@ class ScoreConfig(Section):
     manifest: str
     """A manifest, as jobs/index.py writes it."""
     bundle: str
-    """A bundle: its folder or s3:// prefix, or its digest in the store."""
+    """A bundle: its folder or s3:// prefix, its digest in the store, or `latest`."""
     store: str
     """The store; runs and tables go there."""
     run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -222,6 +223,15 @@ class DemoConfig(Section):
 
 C = TypeVar("C", bound=Section)
 
+# Set by Ray in a driver that `ray job submit` started.
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Settings that name a place every node must find.
+_PLACES = frozenset(("store", "manifest", "source", "folder"))
+
+# What the parser raises: its own errors, those of a value like 2026-13-45, which looks like a
+# date, and that of nesting without end.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
 
 def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -> C:
     """The settings that a command line asks for.
@@ -242,7 +252,25 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
     parser.add_argument("--config", metavar="FILE", help="YAML file with the settings")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override one setting")
     arguments = parser.parse_intermixed_args(argv)
-    return load(model, arguments.config, arguments.settings)
+    config = load(model, arguments.config, arguments.settings)
+    if _SUBMITTED in os.environ:
+        _require_absolute(config)
+    return config
+
+
+def _require_absolute(config: Section) -> None:
+    """A submitted job runs in a copy of its working directory that is thrown away.
+
+    Raises:
+        InputError: a path that would lie in that copy.
+    """
+    for name in _PLACES & type(config).model_fields.keys():
+        place = getattr(config, name)
+        if not os.path.isabs(place) and "://" not in place:  # noqa: PTH117
+            raise InputError(
+                f"{name}: {place}: is relative, and a submitted job runs in a temporary copy of "
+                f"its working directory; give {name}= as an absolute path or an s3:// URI"
+            )
 
 
 def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
@@ -257,9 +285,18 @@ def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        source = file or "the command line"
-        lines = [f"{source}: {_explain(model, detail)}" for detail in error.errors()]
+        overridden = [setting.partition("=")[0] for setting in settings]
+        lines = [
+            f"{_source(file, overridden, detail['loc'])}: {_explain(model, detail)}"
+            for detail in error.errors()
+        ]
         raise InputError("\n".join(lines)) from None
+
+
+def _source(file: str | None, overridden: Sequence[str], path: Sequence[Any]) -> str:
+    dotted = ".".join(map(str, path)) + "."
+    given_there = any(dotted.startswith(f"{key}.") for key in overridden)
+    return "the command line" if file is None or given_there else file
 
 
 def _read_yaml(file: str) -> dict[str, Any]:
@@ -269,7 +306,7 @@ def _read_yaml(file: str) -> dict[str, Any]:
         raise InputError(f"--config {file}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--config {file}: can't be read: {error}") from None
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise InputError(f"--config {file}: is not YAML: {error}") from None
     if values is None:
         return {}
@@ -304,7 +341,7 @@ def _value(text: str) -> Any:
         return text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except _NOT_YAML:
         return text
 
 
@@ -337,13 +374,14 @@ def _section(annotation: Any) -> type[Section] | None:
     return None
 
 
-def _describe(model: type[Section], prefix: str = "") -> list[str]:
+def _describe(model: type[Section], prefix: str = "", *, optional: bool = False) -> list[str]:
     lines: list[str] = []
     for name, field in model.model_fields.items():
         inner = _section(field.annotation)
         if inner is not None:
-            lines += _describe(inner, f"{prefix}{name}.")
+            lines += _describe(inner, f"{prefix}{name}.", optional=field.default is None)
             continue
-        default = "required" if field.is_required() else f"default {field.default}"
+        needed = f"required where there is a {prefix[:-1]}" if optional else "required"
+        default = needed if field.is_required() else f"default {field.default}"
         lines.append(f"  {prefix}{name} ({default})\n      {field.description}")
     return lines

@@ -22,6 +22,8 @@ from pipeline.tables import storage
 
 SCHEMA_VERSION = "1"
 RECORD = "bundle.json"
+# The name by which the bundle that was fitted last is asked for.
+LATEST = "latest"
 BACKBONE_FILE = "backbone.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
 DETECTOR_FILE = "detector.pt"
@@ -148,19 +150,38 @@ class BundleBuilder:
         digests = _digests(scorer)
         record = {"schema_version": SCHEMA_VERSION, "scorer": scorer} | digests
         record["provenance"] = dict(provenance)
-        (self._folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        (self._folder / RECORD).write_text(text, encoding="utf-8")
         uri = storage.join(self._store, "bundles", digests["bundle_digest"][:_NAME_DIGITS])
-        if not storage.exists(storage.join(uri, RECORD)):
-            self._place(uri, [*files, RECORD])
+        self._place(uri, [*files, RECORD])
         return uri, sum(int(entry["bytes"]) for entry in files.values())
 
     def _place(self, uri: str, files: list[str]) -> None:
         if self._local:
-            os.replace(self._folder, uri)  # noqa: PTH105
+            self._place_locally(storage.absolute(uri))
             return
         fs, path = storage.filesystem(uri)
         for name in files:  # the record is the last: without it there is no bundle
             fs.put_file(str(self._folder / name), f"{path}/{name}")
+
+    def _place_locally(self, folder: str) -> None:
+        try:
+            os.replace(self._folder, folder)  # noqa: PTH105
+        except OSError:
+            # The same bundle was made before, by another fit perhaps a moment ago: it stays,
+            # unless it is damaged, which is what a new fit is to mend.
+            if _is_whole(folder):
+                return
+            storage.remove(folder)
+            os.replace(self._folder, folder)  # noqa: PTH105
+
+
+def _is_whole(folder: str) -> bool:
+    try:
+        open_bundle(folder, folder)
+    except InputError:
+        return False
+    return True
 
 
 def _file_digest(path: Path) -> str:
@@ -191,7 +212,8 @@ def open_bundle(
     """Opens a bundle and verifies every file of it.
 
     Args:
-        reference: its folder, its s3:// prefix, or its digest (or the start of it) in the store.
+        reference: its folder, its s3:// prefix, its digest (or the start of it) in the store, or
+            `latest`.
         store: the store.
         field_name: the setting, for errors.
         verify: False where the same files were verified a moment ago.
@@ -202,21 +224,38 @@ def open_bundle(
     uri = _place_of(reference, store, field_name)
     with storage.errors_for(uri, field_name):
         record = storage.read_json(storage.join(uri, RECORD))
-    if record.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(
-            f"{field_name}: {uri}: has version {record.get('schema_version')!r}; "
-            f"this linescore reads {SCHEMA_VERSION!r}"
-        )
-    scorer = record["scorer"]
-    if _digests(scorer) != {name: record[name] for name in _digests(scorer)}:
-        raise InputError(f"{field_name}: {uri}/{RECORD}: was changed: its digests don't match it")
-    folder = _local_folder(uri, record)
+    _check_record(record, uri, field_name)
+    folder = _local_folder(uri, record, field_name, verify=verify)
     if verify:
-        _verify(folder, scorer["files"], uri, field_name)
+        _verify(folder, record["scorer"]["files"], uri, field_name)
     return _bundle(folder, uri, record)
 
 
+def _check_record(record: Any, uri: str, field_name: str) -> None:
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{field_name}: {uri}: has version {version!r}; this linescore reads {SCHEMA_VERSION!r}"
+        )
+    try:
+        digests = _digests(record["scorer"])
+        same = digests == {name: record[name] for name in digests}
+        files = list(record["scorer"]["files"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{field_name}: {uri}/{RECORD}: is no record of a bundle ({error}); fit again"
+        ) from None
+    if not same:
+        raise InputError(f"{field_name}: {uri}/{RECORD}: was changed: its digests don't match it")
+    for name in files:
+        # The files of a remote bundle are written under these names.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{field_name}: {uri}/{RECORD}: file {name!r} is outside the bundle")
+
+
 def _place_of(reference: str, store: str, field_name: str) -> str:
+    if reference == LATEST:
+        return _latest(store, field_name)
     if "/" in reference or storage.exists(storage.join(reference, RECORD)):
         return storage.absolute(reference).rstrip("/")
     folder = storage.join(store, "bundles")
@@ -234,7 +273,30 @@ def _place_of(reference: str, store: str, field_name: str) -> str:
     raise InputError(f"{field_name}: {reference}: no such bundle in {folder} (there: {names})")
 
 
-def _local_folder(uri: str, record: Mapping[str, Any]) -> Path:
+def _latest(store: str, field_name: str) -> str:
+    folder = storage.join(store, "bundles")
+    fs, path = storage.filesystem(folder)
+    names = (
+        [str(p).rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)] if fs.exists(path) else []
+    )
+    records = {
+        uri: storage.read_json(storage.join(uri, RECORD))
+        for uri in (storage.join(folder, name) for name in names if not name.startswith("."))
+        if storage.exists(storage.join(uri, RECORD))
+    }
+    if not records:
+        raise InputError(
+            f"{field_name}: latest: there is no bundle in {folder}; make one with jobs/fit.py"
+        )
+    return max(records, key=lambda uri: _made_at(records[uri]))
+
+
+def _made_at(record: Any) -> str:
+    provenance = record.get("provenance") if isinstance(record, dict) else None
+    return str((provenance or {}).get("started_at", ""))
+
+
+def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verify: bool) -> Path:
     if not storage.is_remote(uri):
         return Path(uri)
     name = f"linescore-{os.getuid()}-{record['bundle_digest'][:_NAME_DIGITS]}"
@@ -242,21 +304,32 @@ def _local_folder(uri: str, record: Mapping[str, Any]) -> Path:
     fs, path = storage.filesystem(uri)
     for file, entry in record["scorer"]["files"].items():
         target = folder / file
-        if not target.is_file() or target.stat().st_size != entry["bytes"]:
+        if not _is_fetched(target, entry, verify=verify):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
-            fs.get_file(f"{path}/{file}", str(partial))
+            try:
+                fs.get_file(f"{path}/{file}", str(partial))
+            except FileNotFoundError:
+                raise _gone(f"{uri}/{file}", field_name) from None
             partial.replace(target)
     return folder
+
+
+def _is_fetched(target: Path, entry: Mapping[str, Any], *, verify: bool) -> bool:
+    if not target.is_file() or target.stat().st_size != entry["bytes"]:
+        return False
+    return not verify or _file_digest(target) == entry["sha256"]
+
+
+def _gone(uri: str, field_name: str) -> InputError:
+    return InputError(f"{field_name}: {uri}: is gone; fit again, or restore the bundle")
 
 
 def _verify(folder: Path, files: Mapping[str, Any], uri: str, field_name: str) -> None:
     for name, entry in files.items():
         path = folder / name
         if not path.is_file():
-            raise InputError(
-                f"{field_name}: {uri}/{name}: is gone; fit again, or restore the bundle"
-            )
+            raise _gone(f"{uri}/{name}", field_name)
         if (found := _file_digest(path)) != entry["sha256"]:
             raise InputError(
                 f"{field_name}: {uri}/{name}: is damaged: sha256 {found[:12]}…, where the bundle "

@@ -79,29 +79,36 @@ def _make(folder: Path, spec: SampleSpec, store: str, name: str) -> str:
 
 def _train(manifest: str, target: Path, size: int, config: DemoConfig) -> Path:
     """A classifier trained on the training sample, none of whose images is in the archive."""
-    images, is_defect = _labelled_images(manifest, size)
+    images, masks = _labelled_images(manifest, size)
     settings = TrainingSettings(seed=config.seed)
     log.info(
-        "training a ResNet-18 on %d images (%d defects), %d epochs",
+        "training a ResNet-18 on %d images (%d defects), %d epochs: the longest step",
         len(images),
-        is_defect.sum(),
+        masks.any(axis=(1, 2)).sum(),
         settings.epochs,
     )
-    state = train_small_classifier(images, is_defect, settings)
+    state = train_small_classifier(images, masks, settings)
     storage.write_bytes(str(target), state_to_bytes(state))
     return target
 
 
 def _labelled_images(manifest: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = storage.read_parquet(manifest, ["uri", "sha256", "is_defect"]).to_pylist()
-    options = PrepareOptions(DecodeLimits(), square=size)
-    images = []
-    for row in rows:
-        image = prepare(row["uri"], row["sha256"], options)
-        if isinstance(image, Failure) or image.square is None:
-            raise InputError(f"{row['uri']}: was made a moment ago and can't be read: {image}")
-        images.append(image.square)
-    return np.stack(images), np.array([row["is_defect"] for row in rows], bool)
+    """Images (N, S, S, 3) uint8 and masks (N, S, S) bool."""
+    options = PrepareOptions(DecodeLimits(), square=size, verify=False)
+    images, masks = [], []
+    for row in storage.read_parquet(manifest, ["uri", "mask_uri"]).to_pylist():
+        images.append(_square(row["uri"], options))
+        mask = row["mask_uri"]
+        empty = np.zeros((size, size), bool)
+        masks.append(_square(mask, options)[:, :, 0] > 0 if mask else empty)
+    return np.stack(images), np.stack(masks)
+
+
+def _square(uri: str, options: PrepareOptions) -> np.ndarray:
+    image = prepare(uri, None, options)
+    if isinstance(image, Failure) or image.square is None:
+        raise InputError(f"{uri}: was made a moment ago and can't be read: {image}")
+    return image.square
 
 
 def _backbone(config: DemoConfig, classifier: Path) -> tuple[str, str]:

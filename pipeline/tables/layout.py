@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
@@ -40,6 +40,18 @@ _MASKS = "ground_truth"
 # Columns of a list that are carried into the manifest when they are there.
 _LIST_COLUMNS = ("category", "split", "role", "group_id", "defect_type", "is_defect", "mask_uri")
 _LIST_MORE = ("captured_at", "line")
+# As they stand in a CSV: a category 007 is no number, and neither is an id of 63 bits a float.
+_CSV_TYPES = {
+    "uri": str,
+    "category": str,
+    "split": str,
+    "role": str,
+    "group_id": "Int64",
+    "defect_type": str,
+    "mask_uri": str,
+    "captured_at": str,
+    "line": str,
+}
 
 
 @dataclass(frozen=True)
@@ -197,15 +209,16 @@ def _read_list(source: str, category: str | None) -> Listing:
         content = storage.read_bytes(source)
     try:
         if source.lower().endswith(".parquet"):
-            frame = pd.read_parquet(io.BytesIO(content))
+            # Nullable types: whole numbers with gaps stay whole.
+            frame = pd.read_parquet(io.BytesIO(content), dtype_backend="numpy_nullable")
         else:
-            frame = pd.read_csv(io.BytesIO(content))
-    except (ValueError, pa.ArrowInvalid) as error:
+            frame = pd.read_csv(io.BytesIO(content), dtype=_CSV_TYPES)
+    except (ValueError, *storage.DAMAGED_PARQUET) as error:
         raise InputError(f"source: {source}: can't be read as a list: {error}") from None
     if "uri" not in frame.columns:
         have = ", ".join(map(str, frame.columns))
         raise InputError(f"source: {source}: has no column 'uri' (it has {have})")
-    empty = frame.index[frame["uri"].isna()]
+    empty = np.flatnonzero(frame["uri"].isna() | (frame["uri"].astype(str).str.strip() == ""))
     if len(empty):
         raise InputError(f"source: {source}: row {empty[0]}: uri is empty; every image needs one")
     if frame.empty:
@@ -216,14 +229,20 @@ def _read_list(source: str, category: str | None) -> Listing:
 
 
 def _list_entry(row: dict[str, Any], base: str, category: str | None) -> Entry:
-    uri = str(row["uri"])
-    if not storage.is_remote(uri) and not os.path.isabs(uri):  # noqa: PTH117
-        uri = storage.join(base, uri)
     labels = {name: _known(row.get(name)) for name in (*_LIST_COLUMNS, *_LIST_MORE)}
     labels = {name: value for name, value in labels.items() if value is not None}
     if labels.get("defect_type") is not None and "is_defect" not in labels:
         labels["is_defect"] = labels["defect_type"] != GOOD
-    return Entry(uri, labels={"category": category} | labels)
+    if "mask_uri" in labels:
+        labels["mask_uri"] = _beside_list(labels["mask_uri"], base)
+    return Entry(_beside_list(row["uri"], base), labels={"category": category} | labels)
+
+
+def _beside_list(uri: Any, base: str) -> str:
+    """A URI of a list; relative ones start in the list's folder."""
+    place = str(uri)
+    full = "://" in place or os.path.isabs(place)  # noqa: PTH117
+    return storage.absolute(place if full else storage.join(base, place))
 
 
 def _known(value: Any) -> Any:

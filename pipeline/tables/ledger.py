@@ -130,7 +130,7 @@ def _read_commit(folder: str, name: str) -> Commit:
             failed=record["failed"],
             spans=[Span(**span) for span in record["spans"]],
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{uri}: is no commit of this version ({error}); "
             "remove it to have its images scored again"

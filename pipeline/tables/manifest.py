@@ -20,6 +20,8 @@ MANIFEST_ROW_GROUP = 10_000
 
 _REQUIRED = ("image_id", "uri", "sha256", "category")
 _ID_BITS = 63
+# Image ids are below it; the one content in 2^63 whose bits are all set is refused.
+ID_END = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,18 @@ def open_manifest(uri: str, field: str = "manifest") -> Manifest:
 
     Raises:
         InputError: no file, not Parquet, a column that is missing or of another type, a
-            null URI, an id that stands twice.
+            null URI, an id that stands twice or is none.
     """
     with storage.errors_for(uri, field):
         content = storage.read_bytes(uri)
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{field}: {uri}: is not a Parquet file ({error})") from None
-    _check_schema(file.schema_arrow, uri, field)
-    ids, counts = _scan(file, uri, field)
+        _check_schema(file.schema_arrow, uri, field)
+        ids, counts = _scan(file, uri, field)
+    except InputError:
+        raise
+    except storage.DAMAGED_PARQUET as error:
+        raise InputError(f"{field}: {uri}: can't be read as Parquet: {error}") from None
     return Manifest(uri, hashlib.sha256(content).hexdigest(), ids, counts)
 
 
@@ -110,8 +114,18 @@ def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[np.ndarray, dict[
         for entry in pc.value_counts(batch.column("category")).to_pylist():
             counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
         start += len(batch)
+    _check_range(ids, uri, field)
     _check_unique(ids, uri, field)
     return ids, counts
+
+
+def _check_range(ids: np.ndarray, uri: str, field: str) -> None:
+    strange = ids[(ids < 0) | (ids >= ID_END)]
+    if len(strange):
+        raise InputError(
+            f"{field}: {uri}: image_id {strange[0]} is not in [0, 2^63 - 1), where the first 63 "
+            "bits of a sha256 lie; make the manifest with jobs/index.py"
+        )
 
 
 def _check_unique(ids: np.ndarray, uri: str, field: str) -> None:

@@ -45,7 +45,8 @@ def merge_contents(rows: pa.Table) -> tuple[pa.Table, Duplicates]:
     for _, group in groupby(ordered, key=lambda row: row["image_id"]):
         same = sorted(group, key=_preference)
         _require_one_content(same)
-        merged.append(same[0] | {"duplicate_uris": sorted(row["uri"] for row in same[1:])})
+        others = {row["uri"] for row in same} - {same[0]["uri"]}
+        merged.append(same[0] | {"duplicate_uris": sorted(others)})
         copies += len(same) - 1
         if len({tuple(row[name] for name in _LABELS) for row in same}) > 1:
             conflicts.append(same[0]["uri"])
@@ -53,8 +54,9 @@ def merge_contents(rows: pa.Table) -> tuple[pa.Table, Duplicates]:
     return pa.Table.from_pylist(merged, schema=MANIFEST), Duplicates(copies, conflicts)
 
 
-def _preference(row: dict[str, Any]) -> tuple[bool, bool, str]:
-    return (not row["is_defect"], row["split"] == "train", row["uri"])
+def _preference(row: dict[str, Any]) -> tuple[bool, bool, str, str]:
+    # The whole row comes last: a URI may be listed twice, in any order.
+    return (not row["is_defect"], row["split"] == "train", row["uri"], str(row))
 
 
 def _require_one_content(same: Iterable[dict[str, Any]]) -> None:

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from pipeline.tables import storage
 from pipeline.tables.ledger import Commit, Part, Span, read_part, rows_in
+from pipeline.tables.manifest import ID_END
 from pipeline.tables.schemas import RUN_TABLES
 
-_ID_END = 2**63 - 1  # image ids are below it
 # What tells two rows of a table apart; the first of two equal ones is kept.
 _KEYS = {"detections": ["image_id", "box_index"]}
 
@@ -33,10 +33,17 @@ class IdRange:
 
 @dataclass(frozen=True)
 class Source:
-    """A committed part to read."""
+    """A committed part to read.
+
+    Attributes:
+        commit: the commit's name.
+        part: the part.
+        repeated: ids whose rows an earlier commit gives: a task that ran twice.
+    """
 
     commit: str
     part: Part
+    repeated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def split_ranges(spans: Iterable[Span], file_rows: int) -> list[tuple[IdRange, .
     for category in sorted(counts, key=lambda name: (name is None, name or "")):
         pieces = math.ceil(counts[category] / file_rows)
         rows = counts[category] / pieces
-        edges = [_ID_END * piece // pieces for piece in range(pieces)] + [_ID_END]
+        edges = [ID_END * piece // pieces for piece in range(pieces)] + [ID_END]
         for low, high in itertools.pairwise(edges):
             if shared and used + rows > file_rows:
                 files.append(tuple(shared))
@@ -91,16 +98,36 @@ def plan_files(
     """The files of one table and, for each, the committed parts that it needs."""
     holding = [commit for commit in commits if table in commit.parts]
     files = split_ranges((span for commit in holding for span in commit.spans), file_rows)
+    repeated = _repeated(commits)
     plans: list[FilePlan] = []
     for ranges in files:
         sources = tuple(
-            Source(commit.name, commit.parts[table])
+            Source(commit.name, commit.parts[table], repeated.get(commit.name, ()))
             for commit in holding
             if any(_overlaps(span, wanted) for span in commit.spans for wanted in ranges)
         )
         uri = storage.join(folder, f"part-{len(plans):05d}.parquet")
         plans.append(FilePlan(table, uri, ranges, sources))
     return plans
+
+
+def _repeated(commits: Sequence[Commit]) -> dict[str, tuple[int, ...]]:
+    """Per commit, the ids that an earlier one scored too.
+
+    All rows of an image come from one commit: where two runs of a task differ by a rounding,
+    its score and its boxes still belong together.
+    """
+    chunks = [np.array(commit.scored, np.int64) for commit in commits]
+    ids = np.sort(np.concatenate([np.empty(0, np.int64), *chunks]))
+    twice = set(ids[1:][ids[1:] == ids[:-1]].tolist())
+    seen: set[int] = set()
+    repeated: dict[str, tuple[int, ...]] = {}
+    for commit in commits if twice else ():
+        mine = twice.intersection(commit.scored)
+        if again := mine & seen:
+            repeated[commit.name] = tuple(sorted(again))
+        seen |= mine
+    return repeated
 
 
 def _overlaps(span: Span, wanted: IdRange) -> bool:
@@ -122,11 +149,10 @@ def build_file(run_folder: str, plan: FilePlan, excluded: np.ndarray) -> Publish
     schema = RUN_TABLES[plan.table]
     pieces = []
     for source in plan.sources:
-        part = read_part(run_folder, source.commit, source.part)
+        part = _without(read_part(run_folder, source.commit, source.part), source.repeated)
         pieces += [rows_in(part, r.category, r.low, r.high) for r in plan.ranges]
     rows = pa.concat_tables([schema.empty_table(), *(piece.cast(schema) for piece in pieces)])
-    if len(excluded):
-        rows = rows.filter(pc.invert(pc.is_in(rows.column("image_id"), pa.array(excluded))))
+    rows = _without(rows, excluded)
     rows = _first_of_each(rows, _KEYS.get(plan.table, ["image_id"]))
     if not rows.num_rows:
         return None
@@ -134,6 +160,12 @@ def build_file(run_folder: str, plan: FilePlan, excluded: np.ndarray) -> Publish
     storage.write_bytes(plan.uri, content)
     digest = hashlib.sha256(content).hexdigest()
     return PublishedFile(plan.table, plan.uri, rows.num_rows, len(content), digest)
+
+
+def _without(rows: pa.Table, ids: Sequence[int] | np.ndarray) -> pa.Table:
+    if not len(ids):
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows.column("image_id"), pa.array(ids, pa.int64()))))
 
 
 def _first_of_each(rows: pa.Table, key: list[str]) -> pa.Table:

@@ -115,11 +115,16 @@ def load_table(store: str, run_id: str, table: str, columns: list[str] | None = 
     """Rows of one table of a published run, sorted by category and image.
 
     Raises:
-        InputError: the run or the table isn't there.
+        InputError: the run, the table or a column isn't there.
     """
     if table not in RUN_TABLES:
         raise InputError(f"table {table!r}: known are {', '.join(RUN_TABLES)}")
     schema = RUN_TABLES[table]
+    unknown = [name for name in columns or () if name not in schema.names]
+    if unknown:
+        raise InputError(
+            f"table {table!r}: has no column {unknown[0]!r}; {', '.join(schema.names)}"
+        )
     entry = load_published(store, run_id)["tables"].get(table, {"files": []})
     uris = [storage.join(store, file["path"]) for file in entry["files"]]
     empty = schema.empty_table().select(columns or schema.names)

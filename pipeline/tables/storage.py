@@ -25,6 +25,9 @@ _CREDENTIAL_ERRORS = {
     "TokenRetrievalError",
 }
 
+# Arrow's: no Parquet at all, and a footer or a page that can't be decoded.
+DAMAGED_PARQUET = (pa.ArrowInvalid, OSError)
+
 
 def join(base: str, *parts: str) -> str:
     """A path below `base`, for folders and s3:// prefixes alike."""
@@ -38,7 +41,9 @@ def is_remote(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """The same place in a form that every process of the cluster understands."""
-    return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))  # noqa: PTH100
+    if is_remote(uri):
+        return uri
+    return os.path.abspath(uri.removeprefix("file://").removeprefix("local://"))  # noqa: PTH100
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -191,9 +196,10 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
     """A whole Parquet file.
 
     Raises:
-        InputError: it is not Parquet.
+        InputError: it is not Parquet, is damaged, or lacks one of the columns.
     """
+    content = read_bytes(uri)
     try:
-        return pq.read_table(pa.BufferReader(read_bytes(uri)), columns=columns)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{uri}: is not a Parquet file ({error})") from None
+        return pq.read_table(pa.BufferReader(content), columns=columns)
+    except DAMAGED_PARQUET as error:
+        raise InputError(f"{uri}: can't be read as Parquet: {error}") from None

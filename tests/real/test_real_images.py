@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.real.reference import image_files, reference_boxes, reference_scores
 
 from pipeline.config import (
     BackboneConfig,
@@ -26,6 +25,7 @@ from pipeline.stages.fit import run_fit
 from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
+from tests.real.reference import image_files, reference_boxes, reference_scores
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -90,9 +90,7 @@ def score_real(shared: Path, folder: Path, detector_side: int) -> RealRun:
 
 
 @pytest.fixture(scope="module")
-def real_run(
-    shared: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory
-) -> RealRun:
+def real_run(shared: Path, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> RealRun:
     return score_real(shared, tmp_path_factory.mktemp("real"), detector_side=256)
 
 

@@ -1,0 +1,1 @@
+"""Synthetic production-line images with exact defect masks, in the MVTec AD folder layout."""

@@ -1,0 +1,299 @@
+"""Settings from a file and the command line: what arrives, and what a mistake is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import FitConfig, IndexConfig, PoolConfig, ScoreConfig, load, parse
+from pipeline.errors import InputError
+
+INDEX = {"source": "images", "store": "data", "name": "demo"}
+SCORE = ["manifest=m.parquet", "bundle=b", "store=data"]
+FIT = ["manifest=m.parquet", "store=data"]
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_config(text: str) -> str:
+        file = tmp_path / "job.yaml"
+        file.write_text(text, encoding="utf-8")
+        return str(file)
+
+    return write_config
+
+
+def refusal(config: type, file: str | None, *settings: str) -> str:
+    with pytest.raises(InputError) as error:
+        load(config, file, settings)
+    return str(error.value)
+
+
+def test_a_file_and_the_command_line_make_one_config(write: Write) -> None:
+    file = write("source: images\nstore: data\nname: demo\nray: {num_cpus: 4}\n")
+    config = load(IndexConfig, file, ["name=other", "ray.address=auto"])
+    assert (config.source, config.name) == ("images", "other")
+    assert (config.ray.num_cpus, config.ray.address) == (4, "auto")
+
+
+def test_an_override_leaves_its_neighbours(write: Write) -> None:
+    pools = {"features": {"size": 2, "threads": 3}, "detector": {"size": 1}}
+    file = write(yaml.safe_dump({"pools": pools}))
+    config = load(ScoreConfig, file, [*SCORE, "pools.features.size=5"])
+    assert config.pools.features == PoolConfig(size=5, threads=3)
+    assert config.pools.detector == PoolConfig(size=1)
+
+
+def test_an_override_opens_a_section_that_the_file_leaves_empty(write: Write) -> None:
+    file = write("classifier:\n")
+    assert load(FitConfig, file, FIT).classifier is None
+    config = load(FitConfig, file, [*FIT, "classifier.weights=w.pt"])
+    assert config.classifier is not None
+    assert config.classifier.weights == "w.pt"
+
+
+@pytest.mark.parametrize("word", ["", "null", "~"])
+def test_nothing_and_null_mean_no_value(word: str) -> None:
+    config = load(FitConfig, None, [*FIT, f"classifier={word}", f"ray.num_cpus={word}"])
+    assert config.classifier is None
+    assert config.ray.num_cpus is None
+
+
+def test_lists_stand_in_brackets() -> None:
+    config = load(
+        FitConfig, None, [*FIT, "backbone.grids=[2, 4, 8]", "backbone.pooled_layers=[layer4]"]
+    )
+    assert config.backbone.grids == (2, 4, 8)
+    assert config.backbone.pooled_layers == ("layer4",)
+
+
+def test_a_section_can_stand_in_braces() -> None:
+    config = load(FitConfig, None, [*FIT, "classifier={weights: w.pt, batch_size: 4}"])
+    assert config.classifier is not None
+    assert config.classifier.batch_size == 4
+
+
+@settings(deadline=None)
+@given(st.text("0123456789", min_size=1, max_size=64))
+def test_a_digest_of_digits_stays_text(digest: str) -> None:
+    config = load(ScoreConfig, None, [*SCORE, f"bundle={digest}", f"run_id={digest}"])
+    assert (config.bundle, config.run_id) == (digest, digest)
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1).filter(lambda text: text[0] not in "[{"))
+def test_text_arrives_as_it_was_written(text: str) -> None:
+    if text not in ("null", "~"):
+        assert load(ScoreConfig, None, [*SCORE, f"bundle={text}"]).bundle == text
+
+
+@pytest.mark.parametrize("text", ["[a", "{a", "[2026-13-45]", "[" * 3000])
+def test_what_only_looks_like_a_list_stays_text(text: str) -> None:
+    assert load(ScoreConfig, None, [*SCORE, f"bundle={text}"]).bundle == text
+
+
+@settings(deadline=None)
+@given(
+    block=st.integers(1, 10**6),
+    verify=st.booleans(),
+    wait=st.floats(0, 1e6, allow_subnormal=False),
+    size=st.one_of(st.none(), st.integers(1, 64)),
+)
+def test_the_command_line_means_what_the_file_means(
+    block: int,
+    verify: bool,
+    wait: float,
+    size: int | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    required = dict(setting.split("=") for setting in SCORE)
+    values = {
+        "block_rows": block,
+        "verify_content": verify,
+        "ray": {"resource_wait_s": wait},
+        "pools": {"features": {"size": size}},
+    }
+    file = tmp_path_factory.mktemp("config") / "score.yaml"
+    file.write_text(yaml.safe_dump(required | values))
+    settings = [
+        f"block_rows={block}",
+        f"verify_content={str(verify).lower()}",
+        f"ray.resource_wait_s={wait!r}",
+        f"pools.features.size={'null' if size is None else size}",
+    ]
+    assert load(ScoreConfig, None, [*SCORE, *settings]) == load(ScoreConfig, str(file))
+
+
+def test_a_config_is_frozen() -> None:
+    config = load(ScoreConfig, None, SCORE)
+    with pytest.raises(ValueError, match="frozen"):
+        config.store = "elsewhere"  # type: ignore[misc]
+
+
+def test_an_empty_file_holds_no_settings(write: Write) -> None:
+    file = write("# nothing yet\n")
+    assert load(IndexConfig, file, [f"{k}={v}" for k, v in INDEX.items()]).name == "demo"
+
+
+def test_the_command_line_is_parsed_with_settings_around_the_file(write: Write) -> None:
+    file = write("source: images\nstore: data\n")
+    config = parse(IndexConfig, "Index.", ["name=x", "--config", file, "layout=folder"])
+    assert (config.source, config.name, config.layout) == ("images", "x", "folder")
+
+
+@pytest.mark.parametrize("place", ["/data/store", "s3://bucket/store", "file:///data/store"])
+def test_a_submitted_job_takes_places_that_every_node_finds(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    config = parse(ScoreConfig, "", [f"manifest={place}/m", "bundle=b", f"store={place}"])
+    assert config.store == place
+
+
+@pytest.mark.parametrize("key", ["manifest", "store"])
+def test_a_submitted_job_refuses_a_place_in_its_temporary_folder(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    values = {"manifest": "/data/m", "bundle": "b", "store": "/data"} | {key: "data/x"}
+    arguments = [f"{name}={value}" for name, value in values.items()]
+    assert parse(ScoreConfig, "", arguments).bundle == "b"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(InputError, match=f"^{key}: data/x: is relative, .*give {key}= as an abs"):
+        parse(ScoreConfig, "", arguments)
+
+
+# --- mistakes ---
+
+
+def test_an_unknown_key_is_named_with_its_value_and_a_suggestion(write: Write) -> None:
+    file = write("manifest: m\nstore: d\nblock_row: 12\nlimits: {min_sied: 3}\n")
+    lines = refusal(FitConfig, file).splitlines()
+    assert f"{file}: block_row: unknown key (value 12); did you mean block_rows?" in lines
+    assert f"{file}: limits.min_sied: unknown key (value 3); did you mean min_side?" in lines
+
+
+def test_an_unknown_key_like_no_other_lists_the_known_ones_of_its_section(write: Write) -> None:
+    file = write("manifest: m\nstore: d\ndetector: {weights: w, zzz: 1}\n")
+    message = refusal(FitConfig, file)
+    assert f"{file}: detector.zzz: unknown key (value 1); known: weights, trusted" in message
+    assert "manifest" not in message
+
+
+def test_an_unknown_key_below_an_unknown_section(write: Write) -> None:
+    file = write("manifest: m\nstore: d\nbackbon: {image_size: 3}\n")
+    message = refusal(FitConfig, file)
+    assert "backbon: unknown key" in message
+    assert "did you mean backbone?" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "parts"),
+    [
+        ("source: 5", "source", ["valid string", "not 5"]),
+        ("layout: tiles", "layout", ["'auto', 'mvtec', 'folder' or 'list'", "not 'tiles'"]),
+        ("name: a/b", "name", ["pattern", "not 'a/b'"]),
+        ("name: ''", "name", ["pattern", "not ''"]),
+        ("ray: 3", "ray", ["dictionary", "not 3"]),
+        ("ray: {num_cpus: 0}", "ray.num_cpus", ["greater than or equal to 1", "not 0"]),
+        ("ray: {num_cpus: many}", "ray.num_cpus", ["valid integer", "not 'many'"]),
+        ("category: [a]", "category", ["valid string", "not ['a']"]),
+        ("1: 2", "1", ["Keys should be strings", "not 1"]),
+    ],
+)
+def test_a_wrong_value_names_file_key_value_and_what_is_allowed(
+    write: Write, text: str, key: str, parts: list[str]
+) -> None:
+    name = text.split(":", 1)[0]
+    rest = [f"{k}: {v}" for k, v in INDEX.items() if k != name]
+    file = write("\n".join([*rest, text]) + "\n")
+    lines = refusal(IndexConfig, file).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{file}: {key}: ")
+    assert [part for part in parts if part not in lines[0]] == []
+
+
+def test_an_element_of_a_list_is_named_by_its_place() -> None:
+    message = refusal(FitConfig, None, *FIT, "backbone.cell_layers=[layer2, layer9]")
+    assert message.startswith("the command line: backbone.cell_layers.1: ")
+    assert "not 'layer9'" in message
+
+
+def test_a_missing_key_says_how_to_give_it(write: Write) -> None:
+    file = write("detector: {}\n")
+    assert refusal(FitConfig, file).splitlines() == [
+        f"{file}: {key}: is missing; give it in the file or as {key}=VALUE"
+        for key in ("manifest", "store", "detector.weights")
+    ]
+
+
+def test_every_mistake_is_told_at_once(write: Write) -> None:
+    file = write("manifest: m\nstore: 1\nblock_rows: 0\nx: 1\n")
+    assert len(refusal(FitConfig, file).splitlines()) == 3
+
+
+def test_a_mistake_is_blamed_on_the_place_where_it_stands(write: Write) -> None:
+    file = write("manifest: m\nbundle: b\nblock_rows: 0\nray: {num_cpus: 0}\n")
+    message = refusal(ScoreConfig, file, "commit_rows=0", "pools={features: 1}", "ray.adress=x")
+    assert [line.split(": ")[:2] for line in message.splitlines()] == [
+        [file, "store"],
+        ["the command line", "pools.features"],
+        [file, "block_rows"],
+        ["the command line", "commit_rows"],
+        [file, "ray.num_cpus"],
+        ["the command line", "ray.adress"],
+    ]
+
+
+@pytest.mark.parametrize("setting", ["store", "=data", "", "--store"])
+def test_a_setting_without_key_and_value(setting: str) -> None:
+    message = refusal(IndexConfig, None, setting)
+    assert message.startswith(repr(setting))
+    assert "KEY=VALUE" in message
+
+
+def test_a_key_below_a_value(write: Write) -> None:
+    message = refusal(FitConfig, write("classifier: w.pt\n"), "classifier.weights=x")
+    assert message == "'classifier.weights=x': classifier holds 'w.pt', which has no keys below it"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("- a\n- b\n", "list"), ("just a text\n", "str"), ("3\n", "int")]
+)
+def test_a_file_that_is_no_mapping(write: Write, text: str, kind: str) -> None:
+    file = write(text)
+    assert (
+        refusal(IndexConfig, file)
+        == f"--config {file}: holds a {kind}, where `key: value` lines belong"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [1\n", "a: b: c\n", "\t- x\n", "a: 2026-13-45\n", "? [a]\n: 1\n", "[" * 3000, "a: \x01\n"],
+)
+def test_a_file_that_is_not_yaml(write: Write, text: str) -> None:
+    file = write(text)
+    assert refusal(IndexConfig, file).startswith(f"--config {file}: is not YAML: ")
+
+
+def test_a_file_runs_no_code(write: Write, tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    file = write(f"source: !!python/object/apply:os.mkdir ['{target}']\n")
+    assert "is not YAML" in refusal(IndexConfig, file)
+    assert not target.exists()
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.yaml"
+    assert refusal(IndexConfig, str(absent)) == f"--config {absent}: there is no such file"
+    assert refusal(IndexConfig, str(tmp_path)).startswith(f"--config {tmp_path}: can't be read: ")
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("name: Stra\xdfe\n".encode("latin-1"))
+    assert refusal(IndexConfig, str(latin)).startswith(f"--config {latin}: can't be read: ")

@@ -1,0 +1,117 @@
+"""A driver killed at any point: the same command finishes the run, with the same tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import IndexConfig, ScoreConfig
+from pipeline.stages.index import run_index
+from pipeline.stages.score import run_score
+from pipeline.tables.runs import load_table
+from tests.conftest import ROOT, TinyStore, job_environment, run_job, save
+
+COMMIT_ROWS = 8
+
+
+def noise_archive(root: Path, count: int) -> Path:
+    rng = np.random.default_rng(5)
+    for index in range(count):
+        save(root / f"{index:04d}.png", rng.integers(0, 255, (64, 64, 3), np.uint8))
+    (root / "broken.png").write_bytes(b"no image")
+    return root
+
+
+def kill_at(command: list[str], folder: Path, commits: int, address: str) -> int:
+    """Starts the command, kills it when that many commits are there; how many there were."""
+    driver = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=job_environment(address),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    while count(folder) < commits:
+        if driver.poll() is not None:
+            pytest.fail(f"the driver ended before {commits} commits: {driver.stderr.read()}")
+        assert time.monotonic() < deadline, f"no {commits} commits within 200 s"
+        time.sleep(0.005)
+    driver.kill()
+    driver.wait()
+    driver.stderr.close()
+    return count(folder)
+
+
+def count(folder: Path) -> int:
+    return len(list(folder.glob("commits/*.json")))
+
+
+def check_kills(
+    tiny: TinyStore, address: str, folder: Path, images: int, points: list[float]
+) -> None:
+    archive = noise_archive(folder / "archive", images - 1)
+    manifest = run_index(
+        IndexConfig(source=str(archive), store=str(folder), name="m", category="tile")
+    )["manifest"]
+    # One extra run that nothing disturbs, into a store of its own.
+    calm = folder / "calm"
+    settings = {"manifest": manifest, "bundle": tiny.bundle, "run_id": "night"}
+    settings |= {"commit_rows": COMMIT_ROWS, "block_rows": COMMIT_ROWS}
+    run_score(ScoreConfig.model_validate(settings | {"store": str(calm)}))
+
+    store = folder / "killed"
+    arguments = [f"{key}={value}" for key, value in (settings | {"store": store}).items()]
+    command = [sys.executable, "jobs/score.py", *arguments]
+    total = images // COMMIT_ROWS
+    seen = 0
+    for point in points:
+        there = kill_at(command, store / "runs/night", max(seen + 1, int(point * total)), address)
+        assert seen < there
+        assert not (store / "published/night.json").exists()
+        seen = there
+    # Kills spread over the run, none of them after its end.
+    assert seen < total + len(points)
+
+    finished = run_job("score", *arguments, address=address)
+    assert finished.returncode == 0, finished.stderr
+    assert "continuing" in finished.stderr
+    for name in ("scores", "detections", "errors"):
+        found, wanted = load_table(str(store), "night", name), load_table(str(calm), "night", name)
+        assert found.equals(wanted), name
+        assert found.num_rows > 0
+    assert load_table(str(store), "night", "scores").num_rows == images - 1
+
+    published = (store / "published/night.json").stat().st_mtime_ns
+    again = run_job("score", *arguments, address=address)
+    assert again.returncode == 0
+    assert "published already: nothing to do" in again.stdout
+    assert (store / "published/night.json").stat().st_mtime_ns == published
+
+    changed = run_job("score", *arguments, "limits.min_side=20", address=address)
+    assert changed.returncode == 2
+    assert "limits.min_side was 16, is now 20" in changed.stderr
+    assert "Traceback" not in changed.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_run_killed_twice_publishes_the_same_tables(
+    tiny_store: TinyStore, cluster: str, tmp_path: Path
+) -> None:
+    check_kills(tiny_store, cluster, tmp_path, 120, [0.1, 0.6])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(1200)
+def test_a_run_of_400_images_killed_five_times_publishes_the_same_tables(
+    tiny_store: TinyStore, cluster: str, tmp_path: Path
+) -> None:
+    check_kills(tiny_store, cluster, tmp_path, 400, [0.02, 0.25, 0.5, 0.75, 0.95])

@@ -1,0 +1,91 @@
+"""Same input, same numbers: whatever the pools, blocks and batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.scoring.bundle import open_bundle
+from pipeline.stages import reduce
+from pipeline.stages.fit import run_fit
+from pipeline.stages.score import run_score
+from pipeline.tables.runs import load_table
+from tests.conftest import TinyModels, TinyStore, tiny_fit_config
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+TABLES = ("scores", "detections")
+
+
+@pytest.fixture(scope="module")
+def one_actor(
+    tiny_store: TinyStore, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, pa.Table]:
+    return tables(tiny_store, tmp_path_factory.mktemp("one"), 1)
+
+
+def tables(tiny: TinyStore, store: Path, size: int, **changes: object) -> dict[str, pa.Table]:
+    pools = {name: {"size": size} for name in ("detector", "features", "classifier")}
+    run_score(tiny.score_config(store, run_id="r", pools=pools, **changes))
+    return {name: load_table(str(store), "r", name) for name in TABLES}
+
+
+@pytest.mark.parametrize(("size", "block_rows"), [(2, 5), (5, 16)])
+def test_tables_are_equal_with_1_2_and_5_actors(
+    tiny_store: TinyStore,
+    one_actor: dict[str, pa.Table],
+    tmp_path: Path,
+    size: int,
+    block_rows: int,
+) -> None:
+    found = tables(tiny_store, tmp_path, size, block_rows=block_rows, file_rows=15)
+    for name in TABLES:
+        assert found[name].equals(one_actor[name])
+    assert one_actor["scores"]["anomaly_cells"].null_count == 0
+    assert len(one_actor["detections"]) > len(one_actor["scores"])
+
+
+def test_models_that_are_off_leave_null_columns_and_the_others_as_they_were(
+    tiny_store: TinyStore, one_actor: dict[str, pa.Table], tmp_path: Path
+) -> None:
+    columns = {
+        "detector": ["detection_count", "detection_max_confidence"],
+        "features": ["anomaly_score", "anomaly_cells", "anomaly_pooled"],
+        "classifier": ["defect_logit", "defect_probability"],
+    }
+    whole = one_actor["scores"]
+    for only in columns:
+        models = {name: name == only for name in columns}
+        store = tmp_path / only
+        run_score(tiny_store.score_config(store, run_id="r", models=models))
+        found = load_table(str(store), "r", "scores")
+        for name, fields in columns.items():
+            for field in fields:
+                if name == only:
+                    assert found[field].equals(whole[field])
+                else:
+                    assert found[field].null_count == len(found)
+
+
+def test_moments_are_bit_equal_for_any_number_of_workers(
+    tiny_store: TinyStore, tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Short lanes, so that the twelve images of a category make three of them.
+    monkeypatch.setattr(reduce, "LANE_IMAGES", 5)
+    bundles = []
+    for size, block_rows in ((1, 8), (2, 3), (4, 20)):
+        config = tiny_fit_config(
+            tiny_store.manifest, tmp_path / f"{size}", tiny_models, block_rows=block_rows
+        )
+        config = config.model_copy(
+            update={"features": config.features.model_copy(update={"size": size})}
+        )
+        bundles.append(open_bundle(run_fit(config)["bundle"], ""))
+    assert len({bundle.scorer_digest for bundle in bundles}) == 1
+    for score in ("cells", "pooled"):
+        first = bundles[0].gaussian("tile", score)
+        for bundle in bundles[1:]:
+            assert np.array_equal(bundle.gaussian("tile", score).factor, first.factor)
