@@ -87,7 +87,7 @@ def train_small_classifier(
             torch.manual_seed(settings.seed)
             model = _Localising().to(memory_format=torch.channels_last)
             _fit(model, torch.from_numpy(images), torch.from_numpy(masks), settings)
-            _refit_head(model.net, torch.from_numpy(images), masks.any(axis=(1, 2)))
+            _refit_head(model.net, torch.from_numpy(images), masks)
     finally:
         torch.set_num_threads(threads)
     return {key: value.detach().contiguous() for key, value in model.net.state_dict().items()}
@@ -161,7 +161,7 @@ def _fit(model: _Localising, images: Tensor, masks: Tensor, settings: TrainingSe
     model.eval()
 
 
-def _refit_head(net: ResNet, images: Tensor, is_defect: NDArray[np.bool_]) -> None:
+def _refit_head(net: ResNet, images: Tensor, masks: NDArray[np.bool_]) -> None:
     """Fit the last layer to the trained features; class 0's logit becomes 0."""
     head, net.fc = net.fc, nn.Identity()
     with torch.inference_mode():
@@ -169,7 +169,7 @@ def _refit_head(net: ResNet, images: Tensor, is_defect: NDArray[np.bool_]) -> No
     features = torch.cat(parts).double().numpy()
     scaler = StandardScaler().fit(features)
     regression = LogisticRegression(C=HEAD_STRENGTH, max_iter=1000, class_weight="balanced")
-    regression.fit(scaler.transform(features), is_defect)
+    regression.fit(scaler.transform(features), masks.any(axis=(1, 2)))
     weight = regression.coef_[0] / scaler.scale_
     bias = regression.intercept_[0] - weight @ scaler.mean_
     rows = np.stack([np.zeros_like(weight), weight])

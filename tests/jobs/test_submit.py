@@ -30,14 +30,17 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a head node's job server; the node ends with the test."""
     port, dashboard = free_port(), free_port()
     log = (tmp_path_factory.mktemp("head") / "log").open("w")
+    options = [
+        "--num-cpus=4",
+        "--object-store-memory=1000000000",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        "--include-dashboard=true",
+        f"--dashboard-port={dashboard}",
+        "--dashboard-agent-listen-port=0",
+    ]
     node = subprocess.Popen(
-        [RAY, "start", "--head", "--block", "--num-cpus=4", f"--port={port}"]
-        + [
-            "--node-ip-address=127.0.0.1",
-            "--include-dashboard=true",
-            "--dashboard-agent-listen-port=0",
-        ]
-        + [f"--dashboard-port={dashboard}", "--object-store-memory=1000000000"],
+        [RAY, "start", "--head", "--block", *options],
         env=venv_first(),
         stdout=log,
         stderr=subprocess.STDOUT,

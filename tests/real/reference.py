@@ -1,4 +1,4 @@
-"""The scores of an archive, computed once more by a plain script that shares no code with linescore.
+"""The scores of an archive by a plain script that shares no code with linescore.
 
 One process, one image after the other, with torchvision, numpy, scikit-learn, scipy and
 ultralytics' own `predict`. Written from the formulas in the docs.
