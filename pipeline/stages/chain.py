@@ -71,10 +71,14 @@ def build_chain(
     """
     _quiet()
     fs, path = storage.filesystem(plan.manifest)
-    rows = ray.data.read_parquet(path, filesystem=fs).select_columns(MANIFEST_COLUMNS)
+    rows = ray.data.read_parquet(path, filesystem=fs, num_cpus=DECODE_CPUS)
+    rows = rows.select_columns(MANIFEST_COLUMNS)
     # A small manifest is one read task: without the repartition there would be one block.
     rows = rows.map_batches(
-        _Selection(plan.done, plan.wanted), batch_format="pyarrow", batch_size=None
+        _Selection(plan.done, plan.wanted),
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=DECODE_CPUS,
     ).repartition(target_num_rows_per_block=plan.block_rows)
     rows = rows.map_batches(
         prepare_block,

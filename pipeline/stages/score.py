@@ -24,7 +24,13 @@ from pipeline.stages.provenance import environment, now
 from pipeline.stages.publish import publish
 from pipeline.stages.sink import commit_block
 from pipeline.tables import storage
-from pipeline.tables.ledger import DamagedPartError, committed_ids, drop_commit, read_commits
+from pipeline.tables.ledger import (
+    DamagedPartError,
+    committed_ids,
+    drop_commit,
+    read_commits,
+    remove_work,
+)
 from pipeline.tables.manifest import Manifest, open_manifest
 from pipeline.tables.runs import RunPlaces, start_or_continue
 
@@ -60,6 +66,7 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
     work = _open(config)
     if storage.exists(work.places.published):
         start_or_continue(work.places, _identity(work), {})
+        remove_work(work.places.folder)  # a kill may have come between record and clean-up
         report: dict[str, Any] = storage.read_json(work.places.report)
         return report | {"already_published": True}
     with connected(config.ray):

