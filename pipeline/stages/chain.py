@@ -17,7 +17,7 @@ from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.tables import storage
-from pipeline.tables.schemas import MANIFEST
+from pipeline.tables.manifest import with_all_columns
 
 # A model that takes longer to load than this hangs rather than loads.
 _ACTOR_START_S = 900
@@ -72,7 +72,6 @@ def build_chain(
     _quiet()
     fs, path = storage.filesystem(plan.manifest)
     rows = ray.data.read_parquet(path, filesystem=fs, num_cpus=DECODE_CPUS)
-    rows = rows.select_columns(MANIFEST_COLUMNS)
     # A small manifest is one read task: without the repartition there would be one block.
     rows = rows.map_batches(
         _Selection(plan.done, plan.wanted),
@@ -134,9 +133,7 @@ class _Selection:
         if self._wanted is not None:
             keep &= _member(ids, ray.get(self._wanted))
         selected = rows.filter(pa.array(keep))
-        # A column that is null throughout may have been written without a type.
-        schema = pa.schema([MANIFEST.field(name) for name in MANIFEST_COLUMNS])
-        return selected.select(MANIFEST_COLUMNS).cast(schema)
+        return with_all_columns(selected).select(MANIFEST_COLUMNS)
 
 
 def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -92,10 +92,25 @@ def _check_schema(schema: pa.Schema, uri: str, field: str) -> None:
     for wanted in MANIFEST:
         if wanted.name in schema.names:
             kind = schema.field(wanted.name).type
-            if kind != wanted.type and not pa.types.is_null(kind):
+            if not _fits(kind, wanted.type):
                 raise InputError(
-                    f"{field}: {uri}: column {wanted.name!r} is {kind}, where {wanted.type} belongs"
+                    f"{field}: {uri}: column {wanted.name!r} is {kind}, where {wanted.type} "
+                    "belongs; convert it, or make the manifest with jobs/index.py"
                 )
+
+
+def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column can be read as the wanted type; pandas and polars write their own texts."""
+    same = pa.types
+    families = [
+        (same.is_timestamp, (same.is_timestamp,)),
+        (same.is_string, (same.is_string, same.is_large_string, same.is_string_view)),
+        (same.is_list, (same.is_list, same.is_large_list)),
+    ]
+    for belongs, readable in families:
+        if belongs(wanted) and any(test(kind) for test in readable):
+            return True
+    return bool(kind == wanted or same.is_null(kind))
 
 
 def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[np.ndarray, dict[str | None, int]]:

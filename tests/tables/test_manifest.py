@@ -154,7 +154,10 @@ def test_a_column_of_another_type_is_named_with_both(
     other = pa.array([None if name not in ("image_id", "uri") else i for i in range(3)])
     uri = write(tmp_path, table.set_column(place, name, other.cast(kind)))
     wanted = MANIFEST.field(name).type
-    assert refusal(uri) == (f"manifest: {uri}: column {name!r} is {kind}, where {wanted} belongs")
+    assert refusal(uri) == (
+        f"manifest: {uri}: column {name!r} is {kind}, where {wanted} belongs; "
+        "convert it, or make the manifest with jobs/index.py"
+    )
 
 
 @pytest.mark.parametrize("name", ["image_id", "uri"])
@@ -209,3 +212,23 @@ def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> N
     uri = f"{tmp_path}/absent.parquet"
     assert refusal(uri, "reference") == f"reference: {uri}: there is no such file or folder"
     assert refusal(str(tmp_path)) == f"manifest: {tmp_path}: Is a directory"
+
+
+def test_a_manifest_that_pandas_or_polars_wrote_again_is_read(tmp_path: Path) -> None:
+    import polars
+
+    original = tmp_path / "original.parquet"
+    write_manifest(str(original), rows(5))
+    again = tmp_path / "again.parquet"
+    polars.read_parquet(original).write_parquet(again)
+    ids = [open_manifest(str(file)).image_ids.tolist() for file in (original, again)]
+    assert ids[0] == ids[1]
+    found = with_all_columns(pq.read_table(again))
+    assert found.equals(with_all_columns(pq.read_table(original)))
+
+
+def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
+    few = rows(4).select(["image_id", "uri", "sha256", "category"])
+    pq.write_table(few, tmp_path / "few.parquet")
+    assert open_manifest(str(tmp_path / "few.parquet")).rows == 4
+    assert with_all_columns(few)["mask_uri"].null_count == 4
