@@ -73,7 +73,7 @@ def hole(scene: Scene, rng: np.random.Generator) -> Scene:
     distance = blob(rng, scene.size, _spot(rng), rng.uniform(0.014, 0.04))
     frayed = distance + np.float32(0.008) * smooth_noise(rng, scene.size, 32)
     scene = scene.painted(inside(frayed - np.float32(0.012)) * np.float32(0.35), LINT[1])
-    return scene.painted(inside(frayed) * np.float32(rng.uniform(0.25, 0.65)), BACKLIGHT)
+    return scene.painted(inside(frayed) * np.float32(rng.uniform(0.2, 0.55)), BACKLIGHT)
 
 
 def stain(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -81,7 +81,7 @@ def stain(scene: Scene, rng: np.random.Generator) -> Scene:
     radius = rng.uniform(0.05, 0.12)
     distance = blob(rng, scene.size, _spot(rng), radius)
     soft = np.clip(-distance / np.float32(0.5 * radius), 0, 1)
-    return scene.painted(soft * np.float32(rng.uniform(0.1, 0.35)), STAIN)
+    return scene.painted(soft * np.float32(rng.uniform(0.08, 0.3)), STAIN)
 
 
 def loose_thread(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -91,7 +91,7 @@ def loose_thread(scene: Scene, rng: np.random.Generator) -> Scene:
     )
     line = inside(stroke.distance(scene.size) - np.float32(rng.uniform(0.004, 0.008)))
     colour = tinted(rng, FIBRE, 0.05)
-    return scene.painted(line * np.float32(rng.uniform(0.4, 0.8)), colour)
+    return scene.painted(line * np.float32(rng.uniform(0.35, 0.7)), colour)
 
 
 def missing_thread(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -99,7 +99,7 @@ def missing_thread(scene: Scene, rng: np.random.Generator) -> Scene:
     along_weft = np.pi / 2 * rng.integers(2)
     stroke = Stroke(_spot(rng), rng.uniform(0.2, 0.5), scene.pose.angle + along_weft, 0.0)
     line = inside(stroke.distance(scene.size) - np.float32(0.22 * scene.pose.scale))
-    return scene.painted(line * np.float32(rng.uniform(0.2, 0.55)), BACKLIGHT)
+    return scene.painted(line * np.float32(rng.uniform(0.15, 0.45)), BACKLIGHT)
 
 
 FABRIC = Category(
