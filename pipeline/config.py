@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -82,11 +82,11 @@ class BackboneConfig(Section):
     """torchvision's name of ResNet-18 weights, or a .safetensors, .pt or .pth state dict."""
     image_size: int = Field(default=256, ge=32, le=4096)
     """Side in pixels of the square that features and classifier see."""
-    cell_layers: tuple[Layer, ...] = ("layer2", "layer3")
+    cell_layers: tuple[Layer, ...] = Field(default=("layer2", "layer3"), min_length=1)
     """Layers concatenated for the `cells` score."""
-    grids: tuple[int, ...] = (4, 8)
+    grids: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(default=(4, 8), min_length=1)
     """Cells per side of each grid; the largest distance of each grid is added."""
-    pooled_layers: tuple[Layer, ...] = ("layer3",)
+    pooled_layers: tuple[Layer, ...] = Field(default=("layer3",), min_length=1)
     """Layers averaged over the image for the `pooled` score."""
     batch_size: int = Field(default=16, ge=1)
     """Images per forward pass; the last one is padded, so that a batch has one shape."""
@@ -128,7 +128,7 @@ class FitConfig(Section):
     store: str
     """The store; the bundle goes to <store>/bundles/<digest>/."""
     run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of this fit; the same again continues where it was cut off. Empty: a new one."""
+    """Name of this fit; empty: named by what is fitted, so that the same command continues."""
     backbone: BackboneConfig = BackboneConfig()
     """The backbone."""
     classifier: ClassifierConfig | None = None

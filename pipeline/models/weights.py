@@ -84,8 +84,9 @@ def _file_state(weights: str, field: str) -> State:
             f"{field}: {weights}: is not a plain state dict, and loading it could run code: "
             f"{first}; save its state_dict() instead"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise InputError(f"{field}: {weights}: is damaged: {error}") from None
+    except Exception as error:  # noqa: BLE001 - hostile bytes raise anything
+        kind = type(error).__name__
+        raise InputError(f"{field}: {weights}: is no state dict: {kind}: {error}") from None
     return _checked(state, f"{field}: {weights}")
 
 
@@ -147,6 +148,8 @@ def fill(
                 f"{what}: {name} has the shape {tuple(state[name].shape)}, "
                 f"where ResNet-18 has {tuple(value.shape)}"
             )
+        if not torch.isfinite(state[name]).all():
+            raise InputError(f"{what}: {name} holds values that are not finite (NaN or infinity)")
     foreign = [
         name for name in state if name not in module.state_dict() and not _ignored(name, unused)
     ]

@@ -24,6 +24,7 @@ SCHEMA_VERSION = "1"
 RECORD = "bundle.json"
 # The name by which the bundle that was fitted last is asked for.
 LATEST = "latest"
+_LATEST_RECORD = "latest.json"
 BACKBONE_FILE = "backbone.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
 DETECTOR_FILE = "detector.pt"
@@ -154,6 +155,7 @@ class BundleBuilder:
         (self._folder / RECORD).write_text(text, encoding="utf-8")
         uri = storage.join(self._store, "bundles", digests["bundle_digest"][:_NAME_DIGITS])
         self._place(uri, [*files, RECORD])
+        mark_latest(self._store, uri)
         return uri, sum(int(entry["bytes"]) for entry in files.values())
 
     def _place(self, uri: str, files: list[str]) -> None:
@@ -269,31 +271,25 @@ def _place_of(reference: str, store: str, field_name: str) -> str:
     matching = [name for name in known if name.startswith(reference) and not name.startswith(".")]
     if len(matching) == 1:
         return storage.join(folder, matching[0])
-    names = ", ".join(sorted(name for name in known if not name.startswith("."))) or "none"
+    bundles = sorted(name for name in known if not name.startswith(".") and "." not in name)
+    names = ", ".join(bundles) or "none"
     raise InputError(f"{field_name}: {reference}: no such bundle in {folder} (there: {names})")
+
+
+def mark_latest(store: str, uri: str) -> None:
+    """Notes which bundle the last fit made, or found made already."""
+    name = uri.rstrip("/").rsplit("/", 1)[-1]
+    storage.write_json(storage.join(store, "bundles", _LATEST_RECORD), {"bundle": name})
 
 
 def _latest(store: str, field_name: str) -> str:
     folder = storage.join(store, "bundles")
-    fs, path = storage.filesystem(folder)
-    names = (
-        [str(p).rsplit("/", 1)[-1] for p in fs.ls(path, detail=False)] if fs.exists(path) else []
-    )
-    records = {
-        uri: storage.read_json(storage.join(uri, RECORD))
-        for uri in (storage.join(folder, name) for name in names if not name.startswith("."))
-        if storage.exists(storage.join(uri, RECORD))
-    }
-    if not records:
+    note = storage.join(folder, _LATEST_RECORD)
+    if not storage.exists(note):
         raise InputError(
             f"{field_name}: latest: there is no bundle in {folder}; make one with jobs/fit.py"
         )
-    return max(records, key=lambda uri: _made_at(records[uri]))
-
-
-def _made_at(record: Any) -> str:
-    provenance = record.get("provenance") if isinstance(record, dict) else None
-    return str((provenance or {}).get("started_at", ""))
+    return storage.join(folder, str(storage.read_json(note)["bundle"]))
 
 
 def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verify: bool) -> Path:

@@ -132,8 +132,7 @@ class _Selection:
             keep &= ~_member(ids, ray.get(self._done))
         if self._wanted is not None:
             keep &= _member(ids, ray.get(self._wanted))
-        selected = rows.filter(pa.array(keep))
-        return with_all_columns(selected).select(MANIFEST_COLUMNS)
+        return with_all_columns(rows).select(MANIFEST_COLUMNS).filter(pa.array(keep))
 
 
 def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:

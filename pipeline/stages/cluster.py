@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,8 @@ from typing import Any
 import ray
 
 from pipeline.config import PoolConfig, RayConfig
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
+from pipeline.tables.ledger import DamagedPartError
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
@@ -24,6 +26,8 @@ COMMIT_CPUS = 0.1
 DECODE_CPUS = TASK_CPUS - COMMIT_CPUS
 # A local Ray has at least this many logical CPUs: one for tasks, one for the actors to share.
 _LEAST_CPUS = 2
+# Sums of shares are compared with this tolerance: what floating point leaves.
+_TOLERANCE = 1e-6
 # Shares are rounded down to this, the resolution in which they are shown.
 _SHARE_STEP = 0.01
 
@@ -88,7 +92,9 @@ def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, Pool
     """
     total = ray.cluster_resources()
     cpus, gpus = float(total.get("CPU", 0)), float(total.get("GPU", 0))
-    plans = share_out(pools, cpus, gpus)
+    # What the job's own entrypoint, or another job, holds is not there to be shared out.
+    free = float(ray.available_resources().get("CPU", 0))
+    plans = share_out(pools, min(cpus, free) if free > TASK_CPUS else cpus, gpus)
     needed = needs(plans)
     _require(needed, {"CPU": cpus, "GPU": gpus}, plans, "the cluster has")
     _wait_for_free(needed, plans, wait_s)
@@ -101,7 +107,7 @@ def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict
     cpu_share = _share(
         [(sizes[name], pool.num_cpus) for name, pool in pools.items()], cpus - TASK_CPUS
     )
-    gpu_share = _share([(sizes[name], pool.num_gpus) for name, pool in pools.items()], gpus)
+    gpu_share = _gpu_share([(sizes[name], pool.num_gpus) for name, pool in pools.items()], gpus)
     return {
         name: PoolPlan(
             sizes[name],
@@ -128,6 +134,15 @@ def _share(pools: list[tuple[int, float | None]], available: float) -> float:
     return min(1.0, max(_SHARE_STEP, left / actors // _SHARE_STEP * _SHARE_STEP))
 
 
+def _gpu_share(pools: list[tuple[int, float | None]], gpus: float) -> float:
+    """One of 1, 1/2, 1/3 …: an actor lies on one GPU, so shares have to fill GPUs evenly."""
+    actors = sum(size for size, share in pools if share is None)
+    left = gpus - sum(size * share for size, share in pools if share is not None)
+    if not gpus or not actors or left <= 0:
+        return 0.0
+    return math.floor(1 / math.ceil(actors / left) * 1000) / 1000
+
+
 def needs(plans: Mapping[str, PoolPlan]) -> dict[str, float]:
     """CPUs and GPUs that must be free at once: all actors, and one task."""
     return {
@@ -141,7 +156,7 @@ def _require(
 ) -> None:
     for kind, amount in needed.items():
         missing = amount - there[kind]
-        if missing > _SHARE_STEP / 2:
+        if missing > _TOLERANCE:
             key = f"num_{kind.lower()}s"
             actors = ", ".join(
                 f"{name} {plan.size} × {getattr(plan, key):g}" for name, plan in plans.items()
@@ -161,8 +176,18 @@ def _wait_for_free(
     while True:
         free = ray.available_resources()
         there = {kind: float(free.get(kind, 0)) for kind in needed}
-        if all(there[kind] >= amount - _SHARE_STEP / 2 for kind, amount in needed.items()):
+        if all(there[kind] >= amount - _TOLERANCE for kind, amount in needed.items()):
             return
         if time.monotonic() >= deadline:
             _require(needed, there, plans, f"after {wait_s:g} s other jobs have left")
         time.sleep(0.5)
+
+
+def result_of(reference: Any) -> Any:
+    """A task's result; what it raised for people comes as itself, not wrapped by Ray."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError | RunError | DamagedPartError):
+            raise error.cause from None
+        raise

@@ -19,7 +19,7 @@ from pipeline.config import FitConfig
 from pipeline.errors import InputError, RunError
 from pipeline.images.decode import DecodeLimits
 from pipeline.models.specs import FeatureLayout
-from pipeline.scoring.bundle import BACKBONE_FILE, BundleBuilder
+from pipeline.scoring.bundle import BACKBONE_FILE, BundleBuilder, mark_latest
 from pipeline.scoring.ingredients import Ingredients, load_ingredients
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows, usable_rows
@@ -32,8 +32,16 @@ from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
 from pipeline.stages.sink import SUMMARY, fill_columns
 from pipeline.tables import storage
-from pipeline.tables.ledger import Commit, commit_tables, committed_ids, read_commits, remove_work
-from pipeline.tables.manifest import Manifest, open_manifest
+from pipeline.tables.ledger import (
+    Commit,
+    DamagedPartError,
+    commit_tables,
+    committed_ids,
+    drop_commit,
+    read_commits,
+    remove_work,
+)
+from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
 from pipeline.tables.schemas import ERRORS, FEATURES
 
@@ -76,6 +84,8 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
         start_or_continue(work.places, work.identity, {})
         report: dict[str, Any] = storage.read_json(work.places.report)
         if storage.exists(storage.join(report["bundle"], "bundle.json")):
+            remove_work(work.places.folder)
+            mark_latest(work.places.store, report["bundle"])
             return report | {"already_fitted": True}
     with connected(config.ray):
         plans = plan_pools({"features": config.features}, config.ray.resource_wait_s)
@@ -83,7 +93,14 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
         _extract(work, plans["features"])
         commits = read_commits(work.places.folder)
         _account(work, commits)
-        report = _build(work, commits)
+        try:
+            report = _build(work, commits)
+        except DamagedPartError as error:
+            drop_commit(work.places.folder, error.commit)
+            raise RunError(
+                f"fit {work.places.run_id}: {error.file}: {error.reason}; the same command reads "
+                "its images again"
+            ) from None
     storage.write_json(work.places.report, report)
     remove_work(work.places.folder)
     return report
@@ -130,11 +147,7 @@ def good_training_ids(manifest: str) -> dict[str, np.ndarray]:
     """
     columns = ["image_id", "category", "split", "role", "is_defect"]
     content = pa.BufferReader(storage.read_bytes(manifest))
-    there = pq.read_schema(content).names
-    table = pq.read_table(content, columns=[name for name in columns if name in there])
-    for name in columns:
-        if name not in there:
-            table = table.append_column(name, pa.nulls(len(table), pa.string()))
+    table = with_all_columns(pq.read_table(content)).select(columns)
     roles = table.column("role").null_count < len(table)
     name, wanted = ("role", "fit") if roles else ("split", "train")
     fits = pc.equal(table.column(name).cast(pa.string()), wanted)

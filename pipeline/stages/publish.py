@@ -14,11 +14,11 @@ import ray
 from pipeline.config import ScoreConfig
 from pipeline.errors import RunError
 from pipeline.scoring.bundle import Bundle
+from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
-    DamagedPartError,
     committed_ids,
     read_commits,
     recovered_ids,
@@ -111,19 +111,9 @@ def _in_parallel(
         excluded = recovered if plan.table == "errors" else nothing
         pending.append(build.remote(run_folder, plan, excluded))
         if len(pending) >= _FILES_AT_ONCE:
-            yield _result(pending.pop(0))
+            yield result_of(pending.pop(0))
     for reference in pending:
-        yield _result(reference)
-
-
-def _result(reference: Any) -> PublishedFile | None:
-    try:
-        file: PublishedFile | None = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, DamagedPartError):
-            raise error.cause from None
-        raise
-    return file
+        yield result_of(reference)
 
 
 def _report(

@@ -16,8 +16,9 @@ import numpy as np
 import ray
 from threadpoolctl import threadpool_limits
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.models.specs import FeatureLayout
+from pipeline.stages.cluster import result_of
 from pipeline.stats.gaussian import Gaussian, fit_global_floor, fit_ledoit_wolf
 from pipeline.stats.moments import MomentAccumulator, Moments
 from pipeline.tables.ledger import Commit, read_part, rows_in
@@ -66,6 +67,7 @@ def load_features(source: FeatureSource, ids: np.ndarray) -> dict[str, np.ndarra
     """
     layout = source.layout
     shape = (layout.cells, layout.cell_channels)
+    found = np.zeros(len(ids), bool)
     cells = np.empty((len(ids), *shape), np.float16)
     pooled = np.empty((len(ids), 1, layout.pooled_channels), np.float32)
     for commit in source.commits:
@@ -77,11 +79,14 @@ def load_features(source: FeatureSource, ids: np.ndarray) -> dict[str, np.ndarra
         part = read_part(source.run_folder, commit.name, commit.parts["features"])
         rows = rows_in(part, source.category, int(ids[0]), int(ids[-1]) + 1)
         places = np.searchsorted(ids, rows.column("image_id").to_numpy())
+        found[places] = True
         for place, blob, vector in zip(
             places, rows.column("cells").to_pylist(), rows.column("pooled").to_pylist(), strict=True
         ):
             cells[place] = np.frombuffer(blob, "<f2").reshape(shape)
             pooled[place, 0] = vector
+    if not found.all():
+        raise RunError(f"category {source.category!r}: no features of image {ids[~found][0]}")
     return {"cells": cells, "pooled": pooled}
 
 
@@ -172,7 +177,7 @@ def _finished(
     pending: deque[tuple[str, Any, Any]],
 ) -> Iterator[tuple[str, dict[str, Gaussian]]]:
     category, reducer, added = pending.popleft()
-    ray.get(added)
+    result_of(added)
     if reducer is not None:
-        yield category, ray.get(reducer.fit.remote())
+        yield category, result_of(reducer.fit.remote())
         ray.kill(reducer)

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.config import ScoreConfig
 from pipeline.errors import InputError, RunError
 from pipeline.images.decode import DecodeLimits
-from pipeline.scoring.bundle import Bundle, open_bundle
+from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
@@ -80,16 +80,25 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
 def _open(config: ScoreConfig) -> Work:
     store = storage.absolute(config.store)
     run_id = config.run_id or _new_run_id()
-    places = {"store": store, "manifest": storage.absolute(config.manifest), "run_id": run_id}
-    config = config.model_copy(update=places)
+    settled = {"store": store, "manifest": storage.absolute(config.manifest), "run_id": run_id}
+    config = config.model_copy(update=settled)
     manifest = open_manifest(config.manifest)
     if not manifest.rows:
         raise InputError(f"manifest: {config.manifest}: has no rows; there is nothing to score")
+    places = RunPlaces(store, run_id)
     with storage.errors_for(store, "store"):
-        bundle = open_bundle(config.bundle, store)
+        bundle = open_bundle(_bundle_of(places, config.bundle), store)
     models = _models(config, bundle)
     storage.require_writable(store, "store")
-    return Work(config, RunPlaces(store, run_id), manifest, bundle, models)
+    return Work(config, places, manifest, bundle, models)
+
+
+def _bundle_of(places: RunPlaces, reference: str) -> str:
+    """A begun run's `latest` is the one that it began with, whatever was fitted since."""
+    if reference == LATEST and storage.exists(places.record):
+        begun: str = storage.read_json(places.record)["bundle"]["uri"]
+        return begun
+    return reference
 
 
 def _new_run_id() -> str:
@@ -172,9 +181,7 @@ def _score_and_publish(work: Work, plans: dict[str, PoolPlan], resumed: bool) ->
 
 def _drop(work: Work, error: DamagedPartError) -> None:
     log.warning("%s: %s; its images are scored again", error.file, error.reason)
-    for commit in read_commits(work.places.folder):
-        if commit.name == error.commit:
-            drop_commit(work.places.folder, commit)
+    drop_commit(work.places.folder, error.commit)
 
 
 def _announce(work: Work, plans: dict[str, PoolPlan], before: int, resumed: bool) -> None:

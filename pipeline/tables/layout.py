@@ -125,11 +125,15 @@ def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
     scheme = source.split("://", 1)[0] + "://" if storage.is_remote(source) else ""
     entries: list[Entry] = []
     stray: list[tuple[str, str]] = []
-    for path, info in sorted(fs.find(root, detail=True).items()):
+    # fsspec leaves out local folders that it can't read, without a word, unless told to raise.
+    strict = {} if storage.is_remote(source) else {"on_error": "raise"}
+    for path, info in sorted(fs.find(root, detail=True, **strict).items()):
         relative = path[len(root) :].strip("/")
         uri = scheme + path
         if any(part.startswith(".") for part in relative.split("/")):
             stray.append((uri, "hidden"))
+        elif info.get("islink") and os.path.isdir(path):  # noqa: PTH112
+            stray.append((uri, "a link to a folder, not followed: index it as a source of its own"))
         elif os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
             stray.append((uri, "no image suffix"))
         else:

@@ -137,9 +137,9 @@ def _read_commit(folder: str, name: str) -> Commit:
         ) from None
 
 
-def drop_commit(run_folder: str, commit: Commit) -> None:
+def drop_commit(run_folder: str, name: str) -> None:
     """Makes the rows of a commit not count any more, so that they are scored again."""
-    storage.remove(storage.join(run_folder, _COMMITS, commit.name))
+    storage.remove(storage.join(run_folder, _COMMITS, name))
 
 
 def committed_ids(commits: Iterable[Commit]) -> np.ndarray:

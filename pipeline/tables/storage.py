@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 
 # botocore is an S3 client's own dependency; its classes are told by name, so that a
 # local run never imports it.
-_CREDENTIAL_ERRORS = {
+CREDENTIAL_ERRORS = {
     "NoCredentialsError",
     "PartialCredentialsError",
     "ProfileNotFound",
@@ -77,7 +77,7 @@ def errors_for(uri: str, field: str) -> Iterator[None]:
     except (IsADirectoryError, NotADirectoryError) as error:
         raise InputError(f"{field}: {uri}: {error.strerror or error}") from None
     except Exception as error:
-        if type(error).__name__ in _CREDENTIAL_ERRORS:
+        if type(error).__name__ in CREDENTIAL_ERRORS:
             raise InputError(
                 f"{field}: {uri}: no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where an instance role gives them"
