@@ -25,6 +25,10 @@ from pipeline.config import (
     IndexConfig,
     ScoreConfig,
 )
+from pipeline.models.detector import quiet_ultralytics
+
+# Before any test imports ultralytics, which reads its environment once.
+quiet_ultralytics()
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -85,9 +89,6 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(7)
     save_file(resnet18(num_classes=2).state_dict(), folder / "resnet.safetensors")
-    from pipeline.models.detector import quiet_ultralytics
-
-    quiet_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
     model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)

@@ -92,7 +92,8 @@ def build_chain(
             fn_constructor_args=(pool.settings,),
             compute=ActorPoolStrategy(size=pool.plan.size),
             batch_format="pyarrow",
-            batch_size=None,
+            # One block; Ray Data insists on a number where a GPU is asked for.
+            batch_size=plan.block_rows,
             **_resources(pool.plan),
         )
     return rows.map_batches(
