@@ -131,7 +131,8 @@ def _share(pools: list[tuple[int, float | None]], available: float) -> float:
     actors = sum(size for size, share in pools if share is None)
     if not actors or left <= 0:
         return 0.0 if available <= 0 or not actors else _SHARE_STEP
-    return min(1.0, max(_SHARE_STEP, left / actors // _SHARE_STEP * _SHARE_STEP))
+    steps = math.floor(left / actors / _SHARE_STEP + _TOLERANCE)
+    return min(1.0, max(_SHARE_STEP, steps * _SHARE_STEP))
 
 
 def _gpu_share(pools: list[tuple[int, float | None]], gpus: float) -> float:
