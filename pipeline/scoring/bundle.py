@@ -19,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.models.specs import DetectorSettings, FeatureLayout
 from pipeline.stats.gaussian import Gaussian
 from pipeline.tables import storage
+from pipeline.tables.trained_on import trained_on_ids
 
 SCHEMA_VERSION = "1"
 RECORD = "bundle.json"
@@ -28,6 +29,11 @@ _LATEST_RECORD = "latest.json"
 BACKBONE_FILE = "backbone.safetensors"
 CLASSIFIER_FILE = "classifier.safetensors"
 DETECTOR_FILE = "detector.pt"
+# Which images a model has seen, where its training left a record.
+TRAINED_ON_FILES = {
+    "classifier": "classifier_trained_on.parquet",
+    "detector": "detector_trained_on.parquet",
+}
 SCORES = ("cells", "pooled")
 
 # Digits of a digest in a folder's name: 64 bits, enough to tell bundles apart.
@@ -94,6 +100,11 @@ class Bundle:
             for name in ("mean", "factor", "shrinkage")
         }
         return Gaussian(**arrays, **record)
+
+    def trained_on(self, model: str) -> np.ndarray | None:
+        """Ids, sorted int64, that `classifier` or `detector` has seen; None: not recorded."""
+        file = self.folder / TRAINED_ON_FILES[model]
+        return trained_on_ids(file.read_bytes(), str(file)) if file.is_file() else None
 
 
 class BundleBuilder:

@@ -14,7 +14,15 @@ from pipeline.models.detector import Detector
 from pipeline.models.resnet import unused_after
 from pipeline.models.specs import DetectorSettings, FeatureLayout
 from pipeline.models.weights import load_state, state_to_bytes, used_part
-from pipeline.scoring.bundle import BACKBONE_FILE, CLASSIFIER_FILE, DETECTOR_FILE, ScorerSpec
+from pipeline.scoring.bundle import (
+    BACKBONE_FILE,
+    CLASSIFIER_FILE,
+    DETECTOR_FILE,
+    TRAINED_ON_FILES,
+    ScorerSpec,
+)
+from pipeline.tables import storage
+from pipeline.tables.trained_on import trained_on_file, trained_on_ids
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,9 @@ def load_ingredients(config: FitConfig) -> Ingredients:
         files[CLASSIFIER_FILE] = _classifier(config.classifier)
     if config.detector is not None:
         files[DETECTOR_FILE] = _detector(config.detector)
+    for name, model in (("classifier", config.classifier), ("detector", config.detector)):
+        if model is not None and (seen := _trained_on(model.weights)) is not None:
+            files[TRAINED_ON_FILES[name]] = seen
     spec = ScorerSpec(
         image_size=backbone.image_size,
         features=layout,
@@ -78,6 +89,16 @@ def _detector(config: DetectorConfig) -> bytes:
     except OSError as error:
         raise InputError(f"{field}: can't be read: {error.strerror}") from None
     Detector(path, _settings(config), field)
+    return content
+
+
+def _trained_on(weights: str) -> bytes | None:
+    """The table of images that a model was trained on, where it lies beside the weights."""
+    file = trained_on_file(weights)
+    if not storage.exists(file):
+        return None
+    content = storage.read_bytes(file)
+    trained_on_ids(content, file)  # a damaged one is refused before any work
     return content
 
 
