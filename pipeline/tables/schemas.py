@@ -171,7 +171,9 @@ RELIABILITY = _schema(
         *_ONE_SCORE,
         _field("map", pa.string(), "none, sigmoid, temperature or isotonic", null=False),
         _field("rows", pa.string(), "as_scored, cross_validated or in_sample", null=False),
-        _field("bin_low", pa.float64(), "lower edge, excluded but for 0", "probability", null=False),
+        _field(
+            "bin_low", pa.float64(), "lower edge, excluded but for 0", "probability", null=False
+        ),
         _field("bin_high", pa.float64(), "upper edge, included", "probability", null=False),
         _field("images", pa.int64(), "validation images in the bin", "images", null=False),
         _field("predicted", pa.float64(), "mean predicted probability", "probability"),
