@@ -205,6 +205,8 @@ def _lacking(rule: str, sample: Sample, rules: Rules) -> str | None:
 def _instead(rule: str, lacking: str, fpr: Threshold) -> Threshold:
     reason = lacking if fpr.reason is None else f"{lacking}; {fpr.reason}"
     says = f"fallback to {FALLBACK}, {lacking}: {fpr.says}"
+    if fpr.value is None:
+        says = f"none: {reason}"
     return replace(fpr, rule=rule, fallback=FALLBACK, reason=reason, says=says)
 
 
