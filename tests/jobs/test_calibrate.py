@@ -16,7 +16,7 @@ from pipeline.tables.manifest import write_manifest
 from pipeline.tables.runs import load_table
 from tests.conftest import TinyStore
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

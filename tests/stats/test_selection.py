@@ -119,6 +119,15 @@ def test_n_counts_groups_and_tau_comes_from_one_image_of_each() -> None:
     assert found.counts.fn == (of.scores[of.defect] < found.value).sum()
 
 
+def test_normals_of_a_group_count_once() -> None:
+    pairs = dataclasses.replace(NORMALS, groups=np.arange(40) // 2)
+    chosen = one_per_group(np.arange(40) // 2, pairs.ids)
+    found = thresholds(sample(50, 20), pairs)["fpr"]
+    assert found.says == "from 20 held-out normals: expected FPR ≤ 4.77 %"
+    assert found.value == np.nextafter(pairs.scores[chosen].max(), np.float32(np.inf))
+    assert found.normals == 20
+
+
 def test_a_group_with_good_images_counts_for_its_defect() -> None:
     mixed = dataclasses.replace(sample(20, 20), groups=np.tile(np.arange(20), 2))
     assert thresholds(mixed)["safe"].says.startswith("0 missed of 20: ")
