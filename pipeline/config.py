@@ -216,6 +216,54 @@ class ScoreConfig(Section):
     """The cluster."""
 
 
+ScoreColumn = Literal[
+    "anomaly_score",
+    "anomaly_cells",
+    "anomaly_pooled",
+    "defect_logit",
+    "defect_probability",
+    "detection_max_confidence",
+]
+
+
+class CostConfig(Section):
+    """What errors cost and how often defects come: the ground of the `cost` thresholds."""
+
+    false_positive: float = Field(gt=0, allow_inf_nan=False)
+    """Cost of a false alarm, in any unit."""
+    false_negative: float = Field(gt=0, allow_inf_nan=False)
+    """Cost of a missed defect, in the same unit."""
+    defect_rate: float = Field(gt=0, lt=1)
+    """Expected share of defects on the line; not that of the validation images."""
+
+
+class CalibrateConfig(Section):
+    """Settings of jobs/calibrate.py."""
+
+    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The published run whose validation rows are calibrated on."""
+    store: str
+    """The store with the run; the new bundle goes to <store>/bundles/<digest>/."""
+    bundle: str = "latest"
+    """The bundle that the run was scored with: folder, s3:// prefix, digest or `latest`."""
+    scores: tuple[ScoreColumn, ...] | None = Field(default=None, min_length=1)
+    """Columns to find thresholds for; empty: all that the run has."""
+    misses_allowed: int = Field(default=0, ge=0)
+    """Defects that `safe` may miss in validation; to be fixed before any score is seen."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Confidence of the bound that `safe` states."""
+    false_positive_rate: float = Field(default=0.05, gt=0, lt=1)
+    """Expected share of false alarms that `fpr` aims at."""
+    cost: CostConfig | None = None
+    """Costs of errors; empty: no `cost` thresholds."""
+    missing_scores: Literal["missed", "flagged"] = "missed"
+    """What the line does with an image without a score: passes it, or flags it."""
+    probability: Literal["none", "sigmoid", "temperature", "isotonic"] = "sigmoid"
+    """Map from the classifier's logit to a probability; isotonic needs 1000 images."""
+    assume_unseen: bool = False
+    """True says that models without a record of their training saw no validation image."""
+
+
 class DemoConfig(Section):
     """Settings of jobs/demo.py."""
 

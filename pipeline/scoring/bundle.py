@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.models.specs import DetectorSettings, FeatureLayout
+from pipeline.scoring.thresholds_file import THRESHOLDS_FILE, canonical_digest, check_thresholds
 from pipeline.stats.gaussian import Gaussian
 from pipeline.tables import storage
 from pipeline.tables.trained_on import trained_on_ids
@@ -33,11 +33,12 @@ DETECTOR_FILE = "detector.pt"
 TRAINED_ON_FILES = {
     "classifier": "classifier_trained_on.parquet",
     "detector": "detector_trained_on.parquet",
+    "gaussians": "gaussians_trained_on.parquet",
 }
 SCORES = ("cells", "pooled")
 
 # Digits of a digest in a folder's name: 64 bits, enough to tell bundles apart.
-_NAME_DIGITS = 16
+NAME_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Bundle:
         scorer_digest: covers everything that scores depend on.
         bundle_digest: covers thresholds and calibration maps too.
         feature_digest: covers what features depend on.
+        calibrated: whether it has thresholds.
     """
 
     folder: Path
@@ -90,6 +92,7 @@ class Bundle:
     scorer_digest: str
     bundle_digest: str
     feature_digest: str
+    calibrated: bool = False
 
     def gaussian(self, category: str, score: str) -> Gaussian:
         """One category's Gaussian of one score, mapped from the disk: actors share its pages."""
@@ -102,121 +105,60 @@ class Bundle:
         return Gaussian(**arrays, **record)
 
     def trained_on(self, model: str) -> np.ndarray | None:
-        """Ids, sorted int64, that `classifier` or `detector` has seen; None: not recorded."""
+        """Ids, sorted int64, that a model has seen; None: not recorded.
+
+        Args:
+            model: `classifier`, `detector` or `gaussians`.
+        """
         file = self.folder / TRAINED_ON_FILES[model]
         return trained_on_ids(file.read_bytes(), str(file)) if file.is_file() else None
 
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """All of `thresholds.json`; None: the bundle is not calibrated."""
+        if not self.calibrated:
+            return None
+        content: dict[str, Any] = json.loads((self.folder / THRESHOLDS_FILE).read_bytes())
+        return content
 
-class BundleBuilder:
-    """Collects a bundle's files in a folder of its own, then puts them in the store at once."""
-
-    def __init__(self, store: str, spec: ScorerSpec) -> None:
-        self._store, self._spec = store, spec
-        self._local = not storage.is_remote(store)
-        if self._local:
-            folder = Path(storage.absolute(store)) / "bundles" / f".partial-{uuid.uuid4().hex[:8]}"
-            folder.mkdir(parents=True)
-        else:
-            folder = Path(tempfile.mkdtemp(prefix="linescore-bundle-"))
-        self._folder = folder
-        self._categories: dict[str, str] = {}
-
-    def __enter__(self) -> BundleBuilder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def add_file(self, name: str, content: bytes) -> None:
-        """One file of weights."""
-        (self._folder / name).write_bytes(content)
-
-    def add_gaussian(self, category: str, score: str, gaussian: Gaussian) -> None:
-        """One category's Gaussian of one score."""
-        name = self._categories.setdefault(category, f"gaussians/{len(self._categories):04d}")
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for key in ("mean", "factor", "shrinkage"):
-            np.save(folder / f"{score}_{key}.npy", getattr(gaussian, key), allow_pickle=False)
-        record = {"count": gaussian.count, "regularisation": gaussian.regularisation}
-        (folder / f"{score}.json").write_text(json.dumps(record))
-
-    def finish(self, provenance: Mapping[str, Any]) -> tuple[str, int]:
-        """Writes the record and moves the bundle into the store.
-
-        Args:
-            provenance: where it comes from, for people; not part of any digest.
-
-        Returns:
-            The bundle's place in the store, and its size in bytes.
-        """
-        files: dict[str, dict[str, Any]] = {
-            str(path.relative_to(self._folder)): {
-                "sha256": _file_digest(path),
-                "bytes": path.stat().st_size,
-            }
-            for path in sorted(self._folder.rglob("*"))
-            if path.is_file()
-        }
-        scorer = asdict(self._spec) | {"categories": self._categories, "files": files}
-        digests = _digests(scorer)
-        record = {"schema_version": SCHEMA_VERSION, "scorer": scorer} | digests
-        record["provenance"] = dict(provenance)
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (self._folder / RECORD).write_text(text, encoding="utf-8")
-        uri = storage.join(self._store, "bundles", digests["bundle_digest"][:_NAME_DIGITS])
-        self._place(uri, [*files, RECORD])
-        mark_latest(self._store, uri)
-        return uri, sum(int(entry["bytes"]) for entry in files.values())
-
-    def _place(self, uri: str, files: list[str]) -> None:
-        if self._local:
-            self._place_locally(storage.absolute(uri))
-            return
-        fs, path = storage.filesystem(uri)
-        for name in files:  # the record is the last: without it there is no bundle
-            fs.put_file(str(self._folder / name), f"{path}/{name}")
-
-    def _place_locally(self, folder: str) -> None:
-        try:
-            os.replace(self._folder, folder)  # noqa: PTH105
-        except OSError:
-            # The same bundle was made before, by another fit perhaps a moment ago: it stays,
-            # unless it is damaged, which is what a new fit is to mend.
-            if _is_whole(folder):
-                return
-            storage.remove(folder)
-            os.replace(self._folder, folder)  # noqa: PTH105
+    @property
+    def thresholds(self) -> Mapping[str, Any] | None:
+        """Thresholds as `[score]["categories"][category][rule]["value"]`; None: not calibrated."""
+        content = self.calibration
+        return None if content is None else content["thresholds"]
 
 
-def _is_whole(folder: str) -> bool:
-    try:
-        open_bundle(folder, folder)
-    except InputError:
-        return False
-    return True
-
-
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest(value: Any) -> str:
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def digests(scorer: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[str, str]:
+    """The three digests of a bundle's record.
 
-
-def _digests(scorer: Mapping[str, Any]) -> dict[str, str]:
-    scorer_digest = _digest(scorer)
+    Args:
+        scorer: the part that scores depend on.
+        calibration: digest and files of thresholds and maps; empty: none.
+    """
+    scorer_digest = canonical_digest(scorer)
     names = ("image_size", "features", "feature_batch", "precision", "feature_types")
     features = {name: scorer[name] for name in names}
     features["weights"] = scorer["files"][BACKBONE_FILE]["sha256"]
+    whole = {"scorer": scorer_digest, "calibration": _calibration_identity(calibration)}
     return {
         "scorer_digest": scorer_digest,
-        "bundle_digest": _digest({"scorer": scorer_digest, "calibration": {}}),
-        "feature_digest": _digest(features),
+        "bundle_digest": canonical_digest(whole),
+        "feature_digest": canonical_digest(features),
     }
+
+
+def _calibration_identity(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bundle's digest covers of a calibration: not the time at which it was made."""
+    if not calibration:
+        return {}
+    tables = {n: e["sha256"] for n, e in calibration["files"].items() if n != THRESHOLDS_FILE}
+    return {"content": calibration["content"], "tables": tables}
 
 
 def open_bundle(
@@ -240,8 +182,14 @@ def open_bundle(
     _check_record(record, uri, field_name)
     folder = _local_folder(uri, record, field_name, verify=verify)
     if verify:
-        _verify(folder, record["scorer"]["files"], uri, field_name)
+        _verify(folder, _files(record), uri, field_name)
+        if calibration := record.get("calibration"):
+            check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
     return _bundle(folder, uri, record)
+
+
+def _files(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record["scorer"]["files"], **record.get("calibration", {}).get("files", {})}
 
 
 def _check_record(record: Any, uri: str, field_name: str) -> None:
@@ -251,10 +199,10 @@ def _check_record(record: Any, uri: str, field_name: str) -> None:
             f"{field_name}: {uri}: has version {version!r}; this linescore reads {SCHEMA_VERSION!r}"
         )
     try:
-        digests = _digests(record["scorer"])
-        same = digests == {name: record[name] for name in digests}
-        files = list(record["scorer"]["files"])
-    except (KeyError, TypeError) as error:
+        found = digests(record["scorer"], record.get("calibration", {}))
+        same = found == {name: record[name] for name in found}
+        files = list(_files(record))
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{field_name}: {uri}/{RECORD}: is no record of a bundle ({error}); fit again"
         ) from None
@@ -272,7 +220,7 @@ def _place_of(reference: str, store: str, field_name: str) -> str:
     if "/" in reference or storage.exists(storage.join(reference, RECORD)):
         return storage.absolute(reference).rstrip("/")
     folder = storage.join(store, "bundles")
-    uri = storage.join(folder, reference[:_NAME_DIGITS])
+    uri = storage.join(folder, reference[:NAME_DIGITS])
     if storage.exists(storage.join(uri, RECORD)):
         return uri
     fs, path = storage.filesystem(folder)
@@ -306,10 +254,10 @@ def _latest(store: str, field_name: str) -> str:
 def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verify: bool) -> Path:
     if not storage.is_remote(uri):
         return Path(uri)
-    name = f"linescore-{os.getuid()}-{record['bundle_digest'][:_NAME_DIGITS]}"
+    name = f"linescore-{os.getuid()}-{record['bundle_digest'][:NAME_DIGITS]}"
     folder = Path(tempfile.gettempdir()) / name
     fs, path = storage.filesystem(uri)
-    for file, entry in record["scorer"]["files"].items():
+    for file, entry in _files(record).items():
         target = folder / file
         if not _is_fetched(target, entry, verify=verify):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -325,7 +273,7 @@ def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verif
 def _is_fetched(target: Path, entry: Mapping[str, Any], *, verify: bool) -> bool:
     if not target.is_file() or target.stat().st_size != entry["bytes"]:
         return False
-    return not verify or _file_digest(target) == entry["sha256"]
+    return not verify or file_digest(target) == entry["sha256"]
 
 
 def _gone(uri: str, field_name: str) -> InputError:
@@ -337,7 +285,7 @@ def _verify(folder: Path, files: Mapping[str, Any], uri: str, field_name: str) -
         path = folder / name
         if not path.is_file():
             raise _gone(f"{uri}/{name}", field_name)
-        if (found := _file_digest(path)) != entry["sha256"]:
+        if (found := file_digest(path)) != entry["sha256"]:
             raise InputError(
                 f"{field_name}: {uri}/{name}: is damaged: sha256 {found[:12]}…, where the bundle "
                 f"says {entry['sha256'][:12]}…; fit again, or restore the bundle"
@@ -363,4 +311,5 @@ def _bundle(folder: Path, uri: str, record: Mapping[str, Any]) -> Bundle:
         record["scorer_digest"],
         record["bundle_digest"],
         record["feature_digest"],
+        calibrated=bool(record.get("calibration")),
     )

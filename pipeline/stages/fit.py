@@ -19,7 +19,8 @@ from pipeline.config import FitConfig
 from pipeline.errors import InputError, RunError
 from pipeline.images.decode import DecodeLimits
 from pipeline.models.specs import FeatureLayout
-from pipeline.scoring.bundle import BACKBONE_FILE, BundleBuilder, mark_latest
+from pipeline.scoring.build import BundleBuilder
+from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
 from pipeline.scoring.ingredients import Ingredients, load_ingredients
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows, usable_rows
@@ -45,6 +46,7 @@ from pipeline.tables.ledger import (
 from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
 from pipeline.tables.schemas import ERRORS, FEATURES
+from pipeline.tables.trained_on import trained_on_bytes
 
 _PROGRESS_S = 10.0
 
@@ -260,6 +262,8 @@ def _build(work: FitWork, commits: Sequence[Commit]) -> dict[str, Any]:
     with BundleBuilder(work.config.store, spec) as builder:
         for name, content in work.ingredients.files.items():
             builder.add_file(name, content)
+        seen = trained_on_bytes(np.concatenate(list(ids.values())), np.empty(0, np.int64))
+        builder.add_file(TRAINED_ON_FILES["gaussians"], seen)
         for name, gaussians in reduce_categories(sources, ids, spec.global_floor):
             for score, gaussian in gaussians.items():
                 builder.add_gaussian(name, score, gaussian)

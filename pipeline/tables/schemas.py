@@ -131,3 +131,51 @@ NOT_FINITE = "not_finite"
 FETCH_ERRORS = (*UNREACHABLE_ERRORS, "content_changed", "not_a_file")
 
 RUN_TABLES = {"scores": SCORES, "detections": DETECTIONS, "errors": ERRORS, "features": FEATURES}
+
+_ONE_SCORE = [
+    _field("score", pa.string(), "the column that is thresholded or calibrated", null=False),
+    _field("category", pa.string(), "null: all categories together"),
+]
+
+THRESHOLDS = _schema(
+    "thresholds",
+    [
+        *_ONE_SCORE,
+        _field("rule", pa.string(), "f1, f2, safe, fpr or cost", null=False),
+        _field("value", pa.float64(), "flag from here on; null: none, for the reason given"),
+        _field("fallback", pa.string(), "the rule that was used instead; null: its own"),
+        _field("good", pa.int64(), "good validation images", "images", null=False),
+        _field("defects", pa.int64(), "defects in validation", "images", null=False),
+        _field("good_without_score", pa.int64(), "of the good ones", "images", null=False),
+        _field("defects_without_score", pa.int64(), "of the defects", "images", null=False),
+        _field("normals", pa.int64(), "independent held-out normals, for fpr", "images"),
+        _field("tp", pa.int64(), "defects flagged", "images"),
+        _field("fp", pa.int64(), "good images flagged", "images"),
+        _field("tn", pa.int64(), "good images passed", "images"),
+        _field("fn", pa.int64(), "defects missed", "images"),
+        _field("fpr", pa.float64(), "fp / good on these images", "share"),
+        _field("fnr", pa.float64(), "fn / defects on these images", "share"),
+        _field("in_sample", pa.bool_(), "the images of these counts chose the value", null=False),
+        _field("bound_on", pa.string(), "fnr or expected_fpr; null: no exact bound"),
+        _field("bound", pa.float64(), "of the next exchangeable image", "share"),
+        _field("bound_confidence", pa.float64(), "null: the bound is on a mean", "share"),
+        _field("bound_n", pa.int64(), "independent images behind the bound", "images"),
+        _field("says", pa.string(), "the answer in words", null=False),
+    ],
+)
+
+RELIABILITY = _schema(
+    "reliability",
+    [
+        *_ONE_SCORE,
+        _field("map", pa.string(), "none, sigmoid, temperature or isotonic", null=False),
+        _field("rows", pa.string(), "as_scored, cross_validated or in_sample", null=False),
+        _field(
+            "bin_low", pa.float64(), "lower edge, excluded but for 0", "probability", null=False
+        ),
+        _field("bin_high", pa.float64(), "upper edge, included", "probability", null=False),
+        _field("images", pa.int64(), "validation images in the bin", "images", null=False),
+        _field("predicted", pa.float64(), "mean predicted probability", "probability"),
+        _field("observed", pa.float64(), "share of defects", "share"),
+    ],
+)

@@ -13,13 +13,23 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from jobs.cli import verbs
-from pipeline.config import DemoConfig, FitConfig, IndexConfig, ScoreConfig, Section, load, parse
+from pipeline.config import (
+    CalibrateConfig,
+    DemoConfig,
+    FitConfig,
+    IndexConfig,
+    ScoreConfig,
+    Section,
+    load,
+    parse,
+)
 
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[Section]] = {
     "index": IndexConfig,
     "fit": FitConfig,
     "score": ScoreConfig,
+    "calibrate": CalibrateConfig,
     "demo": DemoConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))

@@ -19,13 +19,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import InputError
 from pipeline.models.specs import DetectorSettings, FeatureLayout
+from pipeline.scoring.build import BundleBuilder
 from pipeline.scoring.bundle import (
     BACKBONE_FILE,
     CLASSIFIER_FILE,
     DETECTOR_FILE,
     RECORD,
     Bundle,
-    BundleBuilder,
     ScorerSpec,
     mark_latest,
     open_bundle,
