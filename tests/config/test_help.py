@@ -12,13 +12,23 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from pipeline.config import DemoConfig, FitConfig, IndexConfig, ScoreConfig, Section, load, parse
+from pipeline.config import (
+    DemoConfig,
+    FitConfig,
+    IndexConfig,
+    ScoreConfig,
+    Section,
+    SplitConfig,
+    load,
+    parse,
+)
 
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[Section]] = {
     "index": IndexConfig,
     "fit": FitConfig,
     "score": ScoreConfig,
+    "split": SplitConfig,
     "demo": DemoConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))

@@ -1,0 +1,131 @@
+"""Sharing groups out to parts so that every stratum meets its shares; pure, seeded, orderless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Random orders tried, of which the one that meets the shares best is kept; with many groups
+# any order meets them, and one is enough.
+_DRAWS = 32
+_MANY_GROUPS = 20_000
+# The share of a part that wants nothing: going there costs, but is not impossible.
+_NO_ROWS = 1e-6
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which part each row goes to.
+
+    Attributes:
+        parts: (N,) int64.
+        rows: (S, P) int64 rows of each stratum in each part.
+        wanted: (S, P) float64 rows that the shares ask for.
+    """
+
+    parts: np.ndarray
+    rows: np.ndarray
+    wanted: np.ndarray
+
+
+def assign(
+    groups: np.ndarray, strata: np.ndarray, shares: np.ndarray, allowed: np.ndarray, seed: int
+) -> Assignment:
+    """Gives every group one part.
+
+    Groups come in a random order, drawn from the seed and their ids alone, and each goes where
+    it brings the strata nearest to their shares: the part that minimises the growth of
+    Σ (rows − wanted)² / wanted, Pearson's χ² of the counts. The order doesn't depend on a
+    group's size, so that large and small groups reach all parts; groups with fewer choices come
+    first.
+
+    Args:
+        groups: (N,) int64, the group of each row.
+        strata: (N,) int64 in [0, S).
+        shares: (S, P) float64, each row sums to 1.
+        allowed: (N, P) bool, the parts that a row may go to; a group may go where all its rows
+            may.
+        seed: another seed, another assignment.
+
+    Raises:
+        ValueError: a group may go nowhere; names it.
+    """
+    ids, group_of = np.unique(groups, return_inverse=True)
+    choices = np.ones((len(ids), shares.shape[1]), bool)
+    np.logical_and.at(choices, group_of, allowed)
+    if not choices.any(axis=1).all():
+        raise ValueError(f"group {ids[~choices.any(axis=1)][0]} may go to no part")
+    wanted = shares * np.bincount(strata, minlength=len(shares))[:, None]
+    contents = _contents(group_of, strata, len(ids))
+    draws = _DRAWS if len(ids) < _MANY_GROUPS else 1
+    best: tuple[float, np.ndarray] | None = None
+    for draw in range(draws):
+        order = np.lexsort((ids, mixed(ids, seed, draw), choices.sum(axis=1)))
+        parts = _share_out(order, contents, choices, wanted)
+        misfit = _misfit(_count(parts[group_of], strata, wanted.shape), wanted)
+        if best is None or misfit < best[0]:
+            best = misfit, parts
+    assert best is not None  # noqa: S101 - at least one draw
+    chosen = best[1][group_of]
+    return Assignment(chosen, _count(chosen, strata, wanted.shape), wanted)
+
+
+def mixed(ids: np.ndarray, seed: int, draw: int = 0) -> np.ndarray:
+    """A pseudo-random uint64 of each id, the same on every machine: SplitMix64's output function.
+
+    Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.
+    """
+    start = np.uint64((seed * 0x9E3779B97F4A7C15 + draw * 0xD1B54A32D192ED03) % 2**64)
+    with np.errstate(over="ignore"):
+        z = ids.astype(np.uint64) + start
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _contents(group_of: np.ndarray, strata: np.ndarray, count: int) -> list[list[tuple[int, int]]]:
+    """Per group its (stratum, rows)."""
+    pairs, rows = np.unique(np.stack([group_of, strata]), axis=1, return_counts=True)
+    contents: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    for group, stratum, number in zip(*pairs.tolist(), rows.tolist(), strict=True):
+        contents[group].append((stratum, number))
+    return contents
+
+
+def _share_out(
+    order: np.ndarray,
+    contents: list[list[tuple[int, int]]],
+    choices: np.ndarray,
+    wanted: np.ndarray,
+) -> np.ndarray:
+    """One pass over the groups in an order; the part of each."""
+    targets: list[list[float]] = np.maximum(wanted, _NO_ROWS).tolist()
+    filled = [[0.0] * wanted.shape[1] for _ in wanted]
+    possible = [np.flatnonzero(row).tolist() for row in choices]
+    parts = np.empty(len(order), np.int64)
+    for group in order.tolist():
+        costs = [
+            (
+                sum(
+                    rows * (2 * (filled[s][p] / targets[s][p] - 1) + rows / targets[s][p])
+                    for s, rows in contents[group]
+                ),
+                p,
+            )
+            for p in possible[group]
+        ]
+        part = min(costs)[1]
+        parts[group] = part
+        for s, rows in contents[group]:
+            filled[s][part] += rows
+    return parts
+
+
+def _count(parts: np.ndarray, strata: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    counts: np.ndarray = np.bincount(strata * shape[1] + parts, minlength=shape[0] * shape[1])
+    return counts.reshape(shape)
+
+
+def _misfit(rows: np.ndarray, wanted: np.ndarray) -> float:
+    return float(((rows - wanted) ** 2 / np.maximum(wanted, _NO_ROWS)).sum())
