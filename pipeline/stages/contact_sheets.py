@@ -14,8 +14,7 @@ from pipeline.scoring.prepare import Failure, PrepareOptions, prepare
 from pipeline.stages.groups import CategoryPairs
 from pipeline.tables import storage
 
-# Pairs on either side of the threshold, in rows of as many columns.
-_EACH_SIDE, _COLUMNS = 24, 4
+_COLUMNS = 4
 # Characters of a file's place that fit above a pair.
 _LETTERS = 50
 
@@ -35,8 +34,7 @@ def draw_sheets(
     uris, digests = rows.column("uri").to_pylist(), rows.column("sha256").to_pylist()
     written = []
     for place, found in enumerate(pairs):
-        chosen = around(found.examples, found.max_distance)
-        drawn = [_pair(found, example, (uris, digests), options) for example in chosen]
+        drawn = [_pair(found, example, (uris, digests), options) for example in found.examples]
         readable = [pair for pair in drawn if pair]
         if readable:
             buffer = io.BytesIO()
@@ -47,14 +45,6 @@ def draw_sheets(
             storage.write_bytes(uri, buffer.getvalue())
             written.append(uri)
     return written
-
-
-def around(examples: np.ndarray, max_distance: int) -> np.ndarray:
-    """The examples (M, 3) nearest to the threshold from either side, by distance."""
-    ordered = examples[np.argsort(examples[:, 0], kind="stable")]
-    below = ordered[ordered[:, 0] <= max_distance][-_EACH_SIDE:]
-    above = ordered[ordered[:, 0] > max_distance][:_EACH_SIDE]
-    return np.concatenate([below, above])
 
 
 def _pair(

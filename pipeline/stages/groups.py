@@ -26,8 +26,8 @@ from pipeline.stats.duplicates import (
 # looks like; the second is the largest distance at which pairs of real surfaces were seen to
 # show one part (docs/splits.md).
 LIMITS = DistanceLimits(closest=4, farthest=76)
-# Bits beyond the threshold, so that a contact sheet shows what lies apart, and examples a bit.
-_MARGIN, _PER_DISTANCE = 20, 4
+# Pairs on either side of the threshold that a contact sheet shows.
+_PER_SIDE = 24
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class CategoryPairs:
         max_distance: the threshold, bits.
         given: whether the config named it.
         edges: (E, 2) int64 manifest rows that belong together.
-        examples: (M, 3) int64: distance, manifest row, manifest row.
+        examples: (M, 3) int64: distance, manifest row, manifest row; those nearest to the
+            threshold, by distance.
     """
 
     category: str | None
@@ -135,8 +136,7 @@ def _search(
     codes = words(prints.hashes[places])
     given = config.by_category.get(name, config.max_distance) if name else config.max_distance
     threshold = usual_distance(codes, LIMITS) if given is None else given
-    look_to = max(threshold, LIMITS.farthest) + _MARGIN
-    found = search_pairs(codes, PairSearch(threshold, look_to, _PER_DISTANCE))
+    found = search_pairs(codes, PairSearch(threshold, _PER_SIDE))
     examples = found.examples.copy()
     examples[:, 1:] = places[examples[:, 1:]]
     return CategoryPairs(

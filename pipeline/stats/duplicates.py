@@ -42,13 +42,11 @@ class PairSearch:
 
     Attributes:
         max_distance: bits; pairs at most this far apart are joined.
-        look_to: bits; pairs up to here are kept as examples.
-        per_distance: examples kept at each distance.
+        per_side: pairs kept as examples on either side of it, the nearest ones.
     """
 
     max_distance: int
-    look_to: int
-    per_distance: int
+    per_side: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class FoundPairs:
 
     Attributes:
         edges: (E, 2) int64 rows; joins what the pairs within `max_distance` join.
-        examples: (M, 3) int64: distance, row, row; by distance, the first ones found.
+        examples: (M, 3) int64: distance, row, row; sorted.
     """
 
     edges: np.ndarray
@@ -66,7 +64,7 @@ class FoundPairs:
 
 def words(hashes: np.ndarray) -> np.ndarray:
     """Hashes (N, 32) uint8 as (N, 4) uint64, the shape in which they are compared."""
-    return np.ascontiguousarray(hashes, np.uint8).reshape(len(hashes), -1).view(np.uint64)
+    return np.ascontiguousarray(hashes, np.uint8).view(np.uint64)
 
 
 def usual_distance(codes: np.ndarray, limits: DistanceLimits) -> int:
@@ -103,31 +101,26 @@ def find_pairs(codes: np.ndarray, start: int, stop: int, search: PairSearch) -> 
 
     Args:
         codes: (N, W) uint64 hashes.
-        start: first row; a multiple of ROW_CHUNK, so that the examples are the same however
-            the rows are shared out.
+        start: first row.
         stop: one past the last row.
         search: what is looked for.
     """
     edges: list[np.ndarray] = []
-    examples: list[np.ndarray] = []
-    seen = np.zeros(search.look_to + 1, np.int64)
-    held = 0
+    examples = _NO_EXAMPLES
+    held, look_to = 0, codes.shape[1] * 64
     for first in range(start, stop, ROW_CHUNK):
         rows = codes[first : min(first + ROW_CHUNK, stop)]
         for column in range(first, len(codes), COLUMN_CHUNK):
-            found = _close(rows, codes[column : column + COLUMN_CHUNK], search, first, column)
-            joined = found[found[:, 0] <= search.max_distance, 1:]
-            examples.append(_first_of_each(found, seen, search.per_distance))
-            if len(joined):
-                edges.append(joined)
-                held += len(joined)
+            found = _close(rows, codes[column : column + COLUMN_CHUNK], look_to)
+            found += (0, first, column)
+            found = found[found[:, 2] > found[:, 1]]
+            edges.append(found[found[:, 0] <= search.max_distance, 1:])
+            examples, look_to = _nearest(np.concatenate([examples, found]), search, look_to)
+            held += len(edges[-1])
             if held > _MOST_EDGES:
                 edges = [forest(np.concatenate(edges), len(codes))]
                 held = len(edges[0])
-    return FoundPairs(
-        forest(np.concatenate([_NO_EDGES, *edges]), len(codes)),
-        np.concatenate([_NO_EXAMPLES, *examples]),
-    )
+    return FoundPairs(forest(np.concatenate([_NO_EDGES, *edges]), len(codes)), examples)
 
 
 _NO_EDGES = np.empty((0, 2), np.int64)
@@ -135,12 +128,10 @@ _NO_EXAMPLES = np.empty((0, 3), np.int64)
 
 
 def merge_found(parts: list[FoundPairs], search: PairSearch, count: int) -> FoundPairs:
-    """What was found in parts, in the order of their rows, as if found at once."""
-    seen = np.zeros(search.look_to + 1, np.int64)
-    examples = [_first_of_each(part.examples, seen, search.per_distance) for part in parts]
-    edges = forest(np.concatenate([_NO_EDGES, *(part.edges for part in parts)]), count)
-    ordered = np.concatenate([_NO_EXAMPLES, *examples])
-    return FoundPairs(edges, ordered[np.lexsort(ordered.T[::-1])])
+    """What was found in parts of `count` rows, as if found at once."""
+    edges = np.concatenate([_NO_EDGES, *(part.edges for part in parts)])
+    examples = np.concatenate([_NO_EXAMPLES, *(part.examples for part in parts)])
+    return FoundPairs(forest(edges, count), _nearest(examples, search, 0)[0])
 
 
 def _distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -151,28 +142,26 @@ def _distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return total
 
 
-def _close(
-    rows: np.ndarray, columns: np.ndarray, search: PairSearch, first: int, column: int
-) -> np.ndarray:
-    """(M, 3) int64: distance, row, row of the pairs to look at, the second row the later one."""
+def _close(rows: np.ndarray, columns: np.ndarray, look_to: int) -> np.ndarray:
+    """(M, 3) int64: distance, row, column of the pairs up to a distance."""
     distances = _distances(rows, columns)
-    a, b = np.nonzero(distances <= max(search.look_to, search.max_distance))
-    later = b + column > a + first
-    a, b = a[later], b[later]
-    return np.stack([distances[a, b].astype(np.int64), a + first, b + column], axis=1)
+    a, b = np.nonzero(distances <= look_to)
+    return np.stack([distances[a, b].astype(np.int64), a, b], axis=1)
 
 
-def _first_of_each(found: np.ndarray, seen: np.ndarray, most: int) -> np.ndarray:
-    """The pairs that are still wanted at their distance; counts them in `seen`."""
-    found = found[found[:, 0] < len(seen)]
-    found = found[seen[found[:, 0]] < most]
-    order = np.argsort(found[:, 0], kind="stable")
-    kinds, starts = np.unique(found[order, 0], return_index=True)
-    rank = np.empty(len(found), np.int64)
-    rank[order] = np.arange(len(found)) - starts[np.searchsorted(kinds, found[order, 0])]
-    kept: np.ndarray = found[rank + seen[found[:, 0]] < most]
-    np.add.at(seen, kept[:, 0], 1)
-    return kept
+def _nearest(pairs: np.ndarray, search: PairSearch, look_to: int) -> tuple[np.ndarray, int]:
+    """The pairs nearest to the threshold from either side, and how far to look from now on.
+
+    Ties go to the pairs of the first rows, so that it doesn't matter in which order they came.
+    """
+    below = pairs[pairs[:, 0] <= search.max_distance]
+    above = pairs[pairs[:, 0] > search.max_distance]
+    below = below[np.lexsort((below[:, 2], below[:, 1], -below[:, 0]))][: search.per_side]
+    above = above[np.lexsort((above[:, 2], above[:, 1], above[:, 0]))][: search.per_side]
+    if len(above) == search.per_side:
+        look_to = max(search.max_distance, int(above[-1, 0]) if len(above) else 0)
+    kept = np.concatenate([below, above])
+    return kept[np.lexsort((kept[:, 2], kept[:, 1], kept[:, 0]))], look_to
 
 
 def forest(edges: np.ndarray, count: int) -> np.ndarray:
