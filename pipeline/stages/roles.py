@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config import SplitConfig
 from pipeline.errors import InputError
-from pipeline.stats.assignment import Assignment, assign
+from pipeline.stats.assignment import Assignment, GroupedRows, Shares, assign
 from pipeline.stats.strata import LabelledRows, Strata, stratify
 from pipeline.tables.roles import FIT, NORMAL_CALIBRATION, ROLES, TEST, VALIDATION
 
@@ -62,7 +62,8 @@ def give_roles(rows: pa.Table, group_ids: np.ndarray, config: SplitConfig) -> Ro
     allowed[labelled.rows.defects, ROLES.index(NORMAL_CALIBRATION)] = False
     if not config.train_to_test:
         allowed[labelled.from_train, ROLES.index(TEST)] = False
-    found = assign(labelled.rows.groups, strata.of_row, shares, allowed, config.seed)
+    grouped = GroupedRows(labelled.rows.groups, strata.of_row, allowed)
+    found = assign(grouped, Shares(shares, strata.coarser), config.seed)
     roles: list[str | None] = [None] * rows.num_rows
     for place, part in zip(labelled.places.tolist(), found.parts.tolist(), strict=True):
         roles[place] = ROLES[part]
@@ -134,7 +135,8 @@ def _folds(
         )
     shares = np.full((len(strata.defects), config.folds), 1 / config.folds)
     anywhere = np.ones((len(inside), config.folds), bool)
-    found = assign(groups, strata.of_row[inside], shares, anywhere, config.seed)
+    grouped = GroupedRows(groups, strata.of_row[inside], anywhere)
+    found = assign(grouped, Shares(shares, strata.coarser), config.seed)
     warnings = []
     defects = labelled.rows.defects[inside]
     for kind, members in ((_GOOD, ~defects), (_DEFECT, defects)):

@@ -16,6 +16,36 @@ _NO_ROWS = 1e-6
 
 
 @dataclass(frozen=True)
+class GroupedRows:
+    """N rows to be shared out.
+
+    Attributes:
+        groups: (N,) int64, the group of each row.
+        strata: (N,) int64 in [0, S).
+        allowed: (N, P) bool, the parts that a row may go to; a group may go where all its rows
+            may.
+    """
+
+    groups: np.ndarray
+    strata: np.ndarray
+    allowed: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How S strata are shared out to P parts.
+
+    Attributes:
+        of_strata: (S, P) float64, each row sums to 1.
+        coarser: (K, S) int64, K coarser stratifications: to what each stratum belongs there.
+            Strata of two or three rows can't meet their shares, all of them together can.
+    """
+
+    of_strata: np.ndarray
+    coarser: np.ndarray
+
+
+@dataclass(frozen=True)
 class Assignment:
     """Which part each row goes to.
 
@@ -30,46 +60,39 @@ class Assignment:
     wanted: np.ndarray
 
 
-def assign(
-    groups: np.ndarray, strata: np.ndarray, shares: np.ndarray, allowed: np.ndarray, seed: int
-) -> Assignment:
+def assign(rows: GroupedRows, shares: Shares, seed: int) -> Assignment:
     """Gives every group one part.
 
     Groups come in a random order, drawn from the seed and their ids alone, those with fewer
     choices first, and each goes to the part that is least full, measured by the rows that its
-    strata want there. Neither the order nor the choice looks at a group's size: large groups
-    reach every part as often as small ones, and a part stays a fair sample. Of several orders
-    the one with the smallest Σ (rows − wanted)² / wanted, Pearson's χ², is kept.
-
-    Args:
-        groups: (N,) int64, the group of each row.
-        strata: (N,) int64 in [0, S).
-        shares: (S, P) float64, each row sums to 1.
-        allowed: (N, P) bool, the parts that a row may go to; a group may go where all its rows
-            may.
-        seed: another seed, another assignment.
+    strata, and the coarser ones, want there. Neither the order nor the choice looks at a group's
+    size: large groups reach every part as often as small ones, and a part stays a fair sample.
+    Of several orders the one with the smallest Σ (rows − wanted)² / wanted, Pearson's χ², is
+    kept.
 
     Raises:
         ValueError: a group may go nowhere; names it.
     """
-    ids, group_of = np.unique(groups, return_inverse=True)
-    choices = np.ones((len(ids), shares.shape[1]), bool)
-    np.logical_and.at(choices, group_of, allowed)
+    ids, group_of = np.unique(rows.groups, return_inverse=True)
+    choices = np.ones((len(ids), rows.allowed.shape[1]), bool)
+    np.logical_and.at(choices, group_of, rows.allowed)
     if not choices.any(axis=1).all():
         raise ValueError(f"group {ids[~choices.any(axis=1)][0]} may go to no part")
-    wanted = shares * np.bincount(strata, minlength=len(shares))[:, None]
-    contents = _contents(group_of, strata, len(ids))
-    draws = _DRAWS if len(ids) < _MANY_GROUPS else 1
-    best: tuple[float, np.ndarray] | None = None
-    for draw in range(draws):
+    strata = len(shares.of_strata)
+    wanted = shares.of_strata * np.bincount(rows.strata, minlength=strata)[:, None]
+    places = _places(shares.coarser, strata)
+    targets = _summed(wanted, places)
+    contents = _contents(group_of, rows.strata, places, len(ids))
+    best: tuple[float, np.ndarray, np.ndarray] | None = None
+    for draw in range(_DRAWS if len(ids) < _MANY_GROUPS else 1):
         order = np.lexsort((ids, mixed(ids, seed, draw), choices.sum(axis=1)))
-        parts = _share_out(order, contents, choices, wanted)
-        misfit = _misfit(_count(parts[group_of], strata, wanted.shape), wanted)
+        parts = _share_out(order, contents, choices, targets)[group_of]
+        counts = _count(parts, rows.strata, wanted.shape)
+        misfit = _misfit(_summed(counts, places), targets)
         if best is None or misfit < best[0]:
-            best = misfit, parts
+            best = misfit, parts, counts
     assert best is not None  # noqa: S101 - at least one draw
-    chosen = best[1][group_of]
-    return Assignment(chosen, _count(chosen, strata, wanted.shape), wanted)
+    return Assignment(best[1], best[2], wanted)
 
 
 def mixed(ids: np.ndarray, seed: int, draw: int = 0) -> np.ndarray:
@@ -85,12 +108,30 @@ def mixed(ids: np.ndarray, seed: int, draw: int = 0) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def _contents(group_of: np.ndarray, strata: np.ndarray, count: int) -> list[list[tuple[int, int]]]:
-    """Per group its (stratum, rows)."""
+def _places(coarser: np.ndarray, strata: int) -> np.ndarray:
+    """(1 + K, S): where each stratum counts, its own place and one in each coarser level."""
+    levels = [np.arange(strata)]
+    for level in coarser:
+        levels.append(level + levels[-1].max() + 1)
+    return np.stack(levels)
+
+
+def _summed(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Values (S, P) of strata, added up at every place."""
+    sums = np.zeros((int(places.max()) + 1, values.shape[1]))
+    for level in places:
+        np.add.at(sums, level, values)
+    return sums
+
+
+def _contents(
+    group_of: np.ndarray, strata: np.ndarray, places: np.ndarray, count: int
+) -> list[list[tuple[int, int]]]:
+    """Per group its (place, rows)."""
     pairs, rows = np.unique(np.stack([group_of, strata]), axis=1, return_counts=True)
     contents: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     for group, stratum, number in zip(*pairs.tolist(), rows.tolist(), strict=True):
-        contents[group].append((stratum, number))
+        contents[group] += [(place, number) for place in places[:, stratum].tolist()]
     return contents
 
 
@@ -102,15 +143,15 @@ def _share_out(
 ) -> np.ndarray:
     """One pass over the groups in an order; the part of each."""
     targets: list[list[float]] = wanted.tolist()
-    filled = [[0.0] * wanted.shape[1] for _ in wanted]
+    filled = [[0.0] * wanted.shape[1] for _ in targets]
     possible = [np.flatnonzero(row).tolist() for row in choices]
     parts = np.empty(len(order), np.int64)
     for group in order.tolist():
         content = contents[group]
         part = min((_fullness(content, filled, targets, p), p) for p in possible[group])[1]
         parts[group] = part
-        for stratum, rows in content:
-            filled[stratum][part] += rows
+        for place, rows in content:
+            filled[place][part] += rows
     return parts
 
 
@@ -119,9 +160,9 @@ def _fullness(
 ) -> float:
     """How full a part is of what a group holds; infinite where nothing of it is wanted."""
     total = 0.0
-    for stratum, rows in content:
-        target = targets[stratum][part]
-        total += rows * filled[stratum][part] / target if target else math.inf
+    for place, rows in content:
+        target = targets[place][part]
+        total += rows * filled[place][part] / target if target else math.inf
     return total
 
 

@@ -27,12 +27,14 @@ class Strata:
     Attributes:
         of_row: (N,) int64 in [0, S).
         defects: (S,) bool, whether a stratum holds defects.
+        coarser: (2, S) int64: good and defects of a category, and of all categories.
         merged: the strata of more than one type.
         small: (category, defect type, groups) of those that are small and can't be merged.
     """
 
     of_row: np.ndarray
     defects: np.ndarray
+    coarser: np.ndarray
     merged: tuple[Merged, ...]
     small: tuple[tuple[str, str, int], ...]
 
@@ -80,7 +82,10 @@ def stratify(rows: LabelledRows, smallest: int) -> Strata:
             names = " + ".join(cells[i][2] for i in members)
             small.append((cells[first][0], names, total))
     defects = np.array([cells[first][1] for first in kept], bool)
-    return Strata(numbered[cell_of], defects, tuple(merged), tuple(small))
+    kinds = [cells[first][:2] for first in kept]
+    of_category = [sorted(set(kinds)).index(kind) for kind in kinds]
+    coarser = np.array([of_category, defects.astype(int)], np.int64)
+    return Strata(numbered[cell_of], defects, coarser, tuple(merged), tuple(small))
 
 
 def _merge_small(own: list[int], groups: list[int], stratum: np.ndarray, smallest: int) -> None:
