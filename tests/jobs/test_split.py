@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.config import IndexConfig, SplitConfig, load
 from pipeline.errors import InputError
 from pipeline.report.split import split_summary
+from pipeline.stages.fit import good_training_ids
 from pipeline.stages.index import run_index
 from pipeline.stages.split import run_split
 from pipeline.tables.roles import ROLES
@@ -165,6 +166,12 @@ def test_shuffled_rows_give_the_same_bytes_and_another_seed_another_split(
     other = run_split(parts.config(name="other", seed=1, **changes))
     assert by_part(other["manifest"], "group_id") == by_part(report["manifest"], "group_id")
     assert by_part(other["manifest"], "role") != by_part(report["manifest"], "role")
+
+
+def test_a_fit_uses_the_good_images_of_its_role_alone(report) -> None:
+    rows = pq.read_table(report["manifest"]).to_pylist()
+    wanted = [r["image_id"] for r in rows if r["role"] == "fit" and not r["is_defect"]]
+    assert good_training_ids(report["manifest"])["plate"].tolist() == sorted(wanted)
 
 
 # What makes groups besides content.
