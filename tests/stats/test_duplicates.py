@@ -80,19 +80,22 @@ def test_groups_and_examples_equal_comparing_bit_by_bit(
     assert examples == naive_examples(truth, limit, 5)
 
 
-@pytest.mark.parametrize("step", [10, 48, 112])
+@pytest.mark.parametrize(("step", "per_side"), [(10, 15), (48, 600), (112, 15)])
 def test_work_in_parts_finds_what_work_at_once_finds(
-    step: int, monkeypatch: pytest.MonkeyPatch
+    step: int, per_side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates, "COLUMN_CHUNK", 32)
     monkeypatch.setattr(duplicates, "_MOST_EDGES", 50)  # thins while it goes
-    codes = words(hashes(5, 150, 30, 30))
-    search = PairSearch(70, per_side=15)
+    packed = hashes(5, 150, 30, 30)
+    codes = words(packed)
+    search = PairSearch(70, per_side)  # 600: more than the first chunk holds
     whole = merge_found([find_pairs(codes, 0, 150, search)], search, 150)
     starts = range(0, 150, step)
     parts = [find_pairs(codes, start, min(start + step, 150), search) for start in starts]
     found = merge_found(parts, search, 150)
     assert found.examples.tolist() == whole.examples.tolist()
+    naive = naive_pairs(packed, 256)
+    assert [tuple(pair) for pair in whole.examples.tolist()] == naive_examples(naive, 70, per_side)
     groups = component_firsts(whole.edges, 150)
     assert component_firsts(found.edges, 150).tolist() == groups.tolist()
     assert len(whole.examples) > 20 and len(whole.edges) > 100
