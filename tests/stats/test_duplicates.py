@@ -80,7 +80,7 @@ def test_groups_and_examples_equal_comparing_bit_by_bit(
     assert examples == naive_examples(truth, limit, 5)
 
 
-@pytest.mark.parametrize(("step", "per_side"), [(10, 15), (48, 600), (112, 15)])
+@pytest.mark.parametrize(("step", "per_side"), [(10, 15), (48, 20_000), (112, 15)])
 def test_work_in_parts_finds_what_work_at_once_finds(
     step: int, per_side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +88,7 @@ def test_work_in_parts_finds_what_work_at_once_finds(
     monkeypatch.setattr(duplicates, "_MOST_EDGES", 50)  # thins while it goes
     packed = hashes(5, 150, 30, 30)
     codes = words(packed)
-    search = PairSearch(70, per_side)  # 600: more than the first chunk holds
+    search = PairSearch(70, per_side)  # 20,000: more than there are
     whole = merge_found([find_pairs(codes, 0, 150, search)], search, 150)
     starts = range(0, 150, step)
     parts = [find_pairs(codes, start, min(start + step, 150), search) for start in starts]
