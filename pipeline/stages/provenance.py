@@ -11,6 +11,7 @@ from typing import Any
 
 _PACKAGES = (
     "linescore",
+    "imagehash",
     "numpy",
     "opencv-python-headless",
     "pillow",

@@ -20,6 +20,7 @@ from pipeline.config import (
     IndexConfig,
     ScoreConfig,
     Section,
+    SplitConfig,
     load,
     parse,
 )
@@ -30,6 +31,7 @@ MODELS: dict[str, type[Section]] = {
     "fit": FitConfig,
     "score": ScoreConfig,
     "calibrate": CalibrateConfig,
+    "split": SplitConfig,
     "demo": DemoConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))

@@ -1,0 +1,96 @@
+"""Perceptual hashes of a manifest's images, and the close pairs among them, on Ray."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import DataContext
+
+from pipeline.images.fingerprint import HASH_BYTES, HASH_SIDE, perceptual_hash
+from pipeline.scoring.prepare import Failure, PrepareOptions, prepare
+from pipeline.stages.cluster import result_of
+from pipeline.stats.duplicates import ROW_CHUNK, FoundPairs, PairSearch, find_pairs, merge_found
+
+# Images per task: enough to be worth a task, few enough to share out.
+_IMAGES_PER_TASK = 64
+# Pairs per task: seconds of work. Tasks start at whole chunks of rows.
+_PAIRS_PER_TASK = 200_000_000
+_HASHES = pa.schema(
+    [("place", pa.int64()), ("hash", pa.binary(HASH_BYTES)), ("failure", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Perceptual hashes of N images.
+
+    Attributes:
+        hashes: (N, 32) uint8; zeros where there is none.
+        readable: (N,) bool, whether there is one.
+        failures: why not, one line for each that has none.
+    """
+
+    hashes: np.ndarray
+    readable: np.ndarray
+    failures: tuple[str, ...]
+
+
+def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
+    """Reads, decodes and hashes every image of manifest rows (`uri`, `sha256`) in parallel."""
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    places = pa.array(range(rows.num_rows), pa.int64())
+    wanted = rows.select(["uri", "sha256"]).append_column("place", places)
+    starts = range(0, rows.num_rows, _IMAGES_PER_TASK)
+    blocks = [wanted.slice(start, _IMAGES_PER_TASK) for start in starts]
+    hashed = ray.data.from_arrow(blocks).map_batches(
+        _hash_block,
+        fn_kwargs={"options": replace(options, square=HASH_SIDE, letterboxed=None)},
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=1,
+    )
+    tables = [_HASHES.empty_table(), *hashed.iter_batches(batch_size=None, batch_format="pyarrow")]
+    table = pa.concat_tables(part.cast(_HASHES) for part in tables).sort_by("place")
+    content = b"".join(code or bytes(HASH_BYTES) for code in table.column("hash").to_pylist())
+    return Fingerprints(
+        np.frombuffer(content, np.uint8).reshape(-1, HASH_BYTES),
+        table.column("hash").is_valid().to_numpy(),
+        tuple(table.column("failure").drop_null().to_pylist()),
+    )
+
+
+def _hash_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
+    cv2.setNumThreads(1)  # a task reserves one CPU
+    results: list[dict[str, Any]] = []
+    for row in rows.to_pylist():
+        image = prepare(row["uri"], row["sha256"], options)
+        if isinstance(image, Failure):
+            found: dict[str, Any] = {"failure": f"{image.error_type}: {image.message}"}
+        else:
+            assert image.square is not None  # noqa: S101 - the options ask for it
+            found = {"hash": perceptual_hash(image.square).tobytes()}
+        results.append({"place": row["place"]} | found)
+    return pa.Table.from_pylist(results, schema=_HASHES)
+
+
+def search_pairs(codes: np.ndarray, search: PairSearch) -> FoundPairs:
+    """All close pairs of hashes (N, W) uint64, the rows shared out to tasks."""
+    reference = ray.put(codes)
+    find = ray.remote(num_cpus=1)(_find_task)
+    step = max(1, _PAIRS_PER_TASK // max(1, len(codes)) // ROW_CHUNK) * ROW_CHUNK
+    tasks = [
+        find.remote(reference, start, min(start + step, len(codes)), search)
+        for start in range(0, len(codes), step)
+    ]
+    return merge_found([result_of(task) for task in tasks], search, len(codes))
+
+
+def _find_task(codes: np.ndarray, start: int, stop: int, search: PairSearch) -> FoundPairs:
+    return find_pairs(codes, start, stop, search)
