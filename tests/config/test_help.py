@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from pipeline.config import DemoConfig, FitConfig, IndexConfig, ScoreConfig, Section, load, parse
+from pipeline.config import (
+    DemoConfig,
+    FitConfig,
+    IndexConfig,
+    ScoreConfig,
+    Section,
+    TrainClassifierConfig,
+    load,
+    parse,
+)
 
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[Section]] = {
@@ -20,6 +29,7 @@ MODELS: dict[str, type[Section]] = {
     "fit": FitConfig,
     "score": ScoreConfig,
     "demo": DemoConfig,
+    "train_classifier": TrainClassifierConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))
 # What only the work needs: each takes longer to load than the rest of a --help together.
