@@ -129,13 +129,14 @@ class _Worker:
         sources = Sources(
             self._epochs(fit), lambda: self._rows(fit.stopping, np.ones(len(fit.stopping)))
         )
+        begun = progress.epoch if progress else 0
         attempt = Attempt(progress, lambda now: self._save(fit, now), self.team)
         progress = train_classifier(net, sources, self.settings.epochs, attempt)
         scored = self._rows(fit.scored, np.ones(len(fit.scored)))
         ids, _, logits = defect_logits(net, scored, self.team)
         failures = self._all_failures()
         if self.team.rank == 0:
-            self._leave(fit, net, progress, (ids, logits), failures)
+            self._leave(fit, net, (ids, logits), _facts(progress, begun, failures))
 
     def _net(self, fit: Fit) -> DefectNet:
         with torch.random.fork_rng(devices=[]):
@@ -230,12 +231,7 @@ class _Worker:
         return {int(i): str(e) for ids, errors in found for i, e in zip(ids, errors, strict=True)}
 
     def _leave(
-        self,
-        fit: Fit,
-        net: DefectNet,
-        progress: Progress,
-        scored: tuple[np.ndarray, np.ndarray],
-        failures: dict[int, str],
+        self, fit: Fit, net: DefectNet, scored: tuple[np.ndarray, np.ndarray], facts: dict[str, Any]
     ) -> None:
         folder = self.settings.folder
         if fit.name == FIXED:
@@ -243,13 +239,17 @@ class _Worker:
             storage.write_bytes(weights_file(folder, fit), content)
         table = pa.table({"image_id": scored[0], "defect_logit": scored[1]})
         storage.write_bytes(scores_file(folder, fit), storage.parquet_bytes(table))
-        facts = {
-            "best_epoch": progress.best_epoch,
-            "epochs": progress.epoch,
-            "history": progress.history,
-            "unreadable": {str(i): text for i, text in sorted(failures.items())},
-        }
         storage.write_json(result_file(folder, fit), facts)
+
+
+def _facts(progress: Progress, begun: int, failures: dict[int, str]) -> dict[str, Any]:
+    return {
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "continued_after_epoch": begun,
+        "history": progress.history,
+        "unreadable": {str(i): text for i, text in sorted(failures.items())},
+    }
 
 
 def _only(batch: Batch, ids: np.ndarray, weights: np.ndarray) -> Batch:

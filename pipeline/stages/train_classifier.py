@@ -355,6 +355,7 @@ def _fit_facts(work: Work, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
         "scored": len(fit.scored),
         "best_epoch": result["best_epoch"],
         "epochs": result["epochs"],
+        "continued_after_epoch": result["continued_after_epoch"],
         "stopping_average_precision": best["average_precision"],
     }
 
