@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import Checkpoint
 
 from pipeline.models.augment import Augmentation
 from pipeline.models.classifier_training import (
@@ -39,8 +36,6 @@ from pipeline.stages.decode import SQUARE
 from pipeline.tables import storage
 
 IMAGES = "images"
-_CHECKPOINT = "progress.pt"
-_FIT = "fit.txt"
 # Images among which a streamed epoch is shuffled; the whole set was shuffled once before.
 _SHUFFLE_ROWS = 512
 
@@ -87,24 +82,23 @@ def weights_file(folder: str, fit: Fit) -> str:
     return storage.join(folder, "work", f"{fit.name}.safetensors")
 
 
+def checkpoint_file(folder: str, fit: Fit) -> str:
+    """Where an unfinished training goes on.
+
+    A file of our own, whole as soon as it is there: what is reported to Ray Train counts only
+    when its controller has noted it, and a kill in between would lose it.
+    """
+    return storage.join(folder, "checkpoints", f"{fit.name}.pt")
+
+
 def train_loop(config: dict[str, LoopSettings]) -> None:
     """The worker's function; goes on from the last checkpoint of an earlier attempt."""
     settings = config["settings"]
     fix_arithmetic(settings.threads)
     worker = _Worker(settings)
-    begun, progress = _last_checkpoint()
     for fit in settings.fits:
         if not storage.exists(result_file(settings.folder, fit)):
-            worker.train(fit, progress if fit.name == begun else None)
-
-
-def _last_checkpoint() -> tuple[str, Progress | None]:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return "", None
-    with checkpoint.as_directory() as folder:
-        progress = Progress.from_bytes((Path(folder) / _CHECKPOINT).read_bytes())
-        return (Path(folder) / _FIT).read_text(), progress
+            worker.train(fit)
 
 
 @dataclass
@@ -123,12 +117,13 @@ class _Worker:
         self._features: Batch | None = None
         self._saved = time.monotonic()
 
-    def train(self, fit: Fit, progress: Progress | None) -> None:
+    def train(self, fit: Fit) -> None:
         """Trains, scores, and leaves the result in the store."""
         net = self._net(fit)
         sources = Sources(
             self._epochs(fit), lambda: self._rows(fit.stopping, np.ones(len(fit.stopping)))
         )
+        progress = self._checkpoint(fit)
         begun = progress.epoch if progress else 0
         attempt = Attempt(progress, lambda now: self._save(fit, now), self.team)
         progress = train_classifier(net, sources, self.settings.epochs, attempt)
@@ -210,19 +205,17 @@ class _Worker:
     def _changes(self) -> Augmentation:
         return self.settings.epochs.augmentation
 
+    def _checkpoint(self, fit: Fit) -> Progress | None:
+        file = checkpoint_file(self.settings.folder, fit)
+        return Progress.from_bytes(storage.read_bytes(file)) if storage.exists(file) else None
+
     def _save(self, fit: Fit, progress: Progress) -> None:
         """A checkpoint, when enough time has passed since the last."""
         due = time.monotonic() - self._saved >= self.settings.checkpoint_s
         if not self.team.agree(due):
             return
-        facts = {"fit": fit.name, "epoch": progress.epoch}
-        if self.team.rank:
-            ray.train.report(facts)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / _CHECKPOINT).write_bytes(progress.to_bytes())
-                (Path(folder) / _FIT).write_text(fit.name)
-                ray.train.report(facts, checkpoint=Checkpoint.from_directory(folder))
+        if self.team.rank == 0:
+            storage.write_bytes(checkpoint_file(self.settings.folder, fit), progress.to_bytes())
         self._saved = time.monotonic()
 
     def _all_failures(self) -> dict[int, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.data import Dataset, ExecutionOptions
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline.config import PoolConfig, TrainClassifierConfig
@@ -57,7 +57,6 @@ WEIGHTS, SCORES, TRAINED_ON = "classifier.safetensors", "scores.parquet", "train
 _RESTARTS = 2
 # Images that travel together.
 _BLOCK_ROWS = 32
-_KEPT_CHECKPOINTS = 2
 
 log = logging.getLogger("linescore")
 
@@ -178,10 +177,9 @@ def _train(work: Work) -> None:
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if config.use_gpu else {}),
         ),
         run_config=RunConfig(
-            name="checkpoints",
+            name="ray-train",
             storage_path=path,
             storage_filesystem=PyFileSystem(FSSpecHandler(fs)),
-            checkpoint_config=CheckpointConfig(num_to_keep=_KEPT_CHECKPOINTS),
             failure_config=FailureConfig(max_failures=_RESTARTS),
         ),
         datasets={IMAGES: _images(work)},
@@ -378,4 +376,5 @@ def _metrics(work: Work, scores: pa.Table, tables: dict[str, pa.Table]) -> dict[
 
 def _remove_work(places: ModelPlaces) -> None:
     storage.remove(places.checkpoints)
+    storage.remove(places.file("ray-train"))
     storage.remove(places.file("work"))

@@ -32,6 +32,8 @@ from tests.conftest import ROOT, job_environment, run_job
 from tests.stages.roles import labelled_archive, with_roles
 
 SIDE = 32
+# Of the training that is killed: seconds are left when it has its first checkpoints.
+EPOCHS = 25
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def test_the_report_tells_figures_trainings_and_the_baseline(trained: Trained) -
 def test_a_finished_training_does_nothing_and_refuses_other_settings(trained: Trained) -> None:
     assert not (trained.folder / "work").exists()
     assert not (trained.folder / "checkpoints").exists()
+    assert not (trained.folder / "ray-train").exists()
     before = {file: file.stat().st_mtime_ns for file in trained.folder.iterdir()}
     again = run_train_classifier(trained.config)
     assert again["already_trained"]
@@ -195,7 +198,7 @@ def test_a_finished_training_does_nothing_and_refuses_other_settings(trained: Tr
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     ready: Ready, cluster: str, tmp_path: Path
 ) -> None:
-    changes = {"trainable": "layer3", "epochs": 12, "patience": 12, "checkpoint_s": 0}
+    changes = {"trainable": "layer3", "epochs": EPOCHS, "patience": EPOCHS, "checkpoint_s": 0}
     calm = run_train_classifier(ready.config(tmp_path / "calm", **changes))
 
     config = ready.config(tmp_path / "killed", **changes)
@@ -212,9 +215,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     )
     checkpoints = tmp_path / "killed/models/tiny/checkpoints"
     limit = time.monotonic() + 200
-    while len(list(checkpoints.glob("checkpoint_*/progress.pt"))) < 2:
+    while not (checkpoints / "fixed.pt").exists():
         assert driver.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < limit, "no two checkpoints within 200 s"
+        assert time.monotonic() < limit, "no checkpoint within 200 s"
         time.sleep(0.01)
     driver.kill()
     driver.wait()
@@ -222,9 +225,10 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 
     finished = run_job("train_classifier", *arguments, address=cluster)
     assert finished.returncode == 0, finished.stderr
-    assert "continuing" in finished.stderr
+    # Workers may outlive their driver for a moment, but not by so many epochs.
+    assert "continuing: 0 of 1 trainings are finished" in finished.stderr, finished.stderr
     report = storage.read_json(str(tmp_path / "killed/models/tiny/training.json"))
-    assert 0 < report["trainings"][0]["continued_after_epoch"] < 12
+    assert 0 < report["trainings"][0]["continued_after_epoch"] < EPOCHS
     assert report["weights_sha256"] == calm["weights_sha256"]
     for name in ("classifier.safetensors", "scores.parquet"):
         files = [tmp_path / where / "models/tiny" / name for where in ("calm", "killed")]
