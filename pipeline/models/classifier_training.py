@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from pipeline.errors import InputError
 from pipeline.models.augment import Augmentation, augmented
+from pipeline.models.batches import Batch, Sources
 from pipeline.models.defect_net import DefectNet, pixels
 from pipeline.models.weights import State
 
@@ -23,23 +24,6 @@ from pipeline.models.weights import State
 _LEAST_DEVIATION = 1e-6
 # Steps of the seed between epochs and between ranks: no two draw the same numbers.
 _SEED_STEP = 1_000_003
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B labelled images.
-
-    Attributes:
-        ids: (B,) int64.
-        inputs: (B, S, S, 3) uint8 images, or (B, V, C) float32 features of V views of each.
-        is_defect: (B,) bool.
-        weight: (B,) float32, of each image in the loss.
-    """
-
-    ids: np.ndarray
-    inputs: Tensor
-    is_defect: np.ndarray
-    weight: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -100,19 +84,6 @@ class Progress:
     def from_bytes(cls, content: bytes) -> Progress:
         """From a checkpoint."""
         return cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where a training's images come from; each call starts anew.
-
-    Attributes:
-        training: batches of an epoch, shuffled by its number.
-        stopping: batches of the images that decide when to stop, never trained on.
-    """
-
-    training: Callable[[int], Iterable[Batch]]
-    stopping: Callable[[], Iterable[Batch]]
 
 
 @dataclass(frozen=True)
@@ -318,24 +289,3 @@ def _plain_logits(net: DefectNet, inputs: Tensor) -> np.ndarray:
         plain = pixels(inputs, net) if inputs.ndim == 4 else inputs[:, 0].to(net.mean.device)
         logits: np.ndarray = net(plain).cpu().numpy()
     return logits
-
-
-def in_memory(batch: Batch, size: int, seed: int) -> Callable[[int], Iterator[Batch]]:
-    """Epochs over rows that are held in memory: shuffled by seed and epoch, in batches."""
-
-    def epoch_of(epoch: int) -> Iterator[Batch]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(batch.ids))
-        for start in range(0, len(order), size):
-            yield rows_of(batch, order[start : start + size])
-
-    return epoch_of
-
-
-def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
-    """Some rows of a batch, by number."""
-    return Batch(
-        batch.ids[rows],
-        batch.inputs[torch.from_numpy(rows)],
-        batch.is_defect[rows],
-        batch.weight[rows],
-    )

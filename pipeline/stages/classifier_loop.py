@@ -15,16 +15,13 @@ import ray.train.torch
 import torch
 
 from pipeline.models.augment import Augmentation
+from pipeline.models.batches import Batch, Sources, in_memory, rows_of
 from pipeline.models.classifier_training import (
     Attempt,
-    Batch,
     EpochSettings,
     Progress,
-    Sources,
     Team,
     defect_logits,
-    in_memory,
-    rows_of,
     train_classifier,
 )
 from pipeline.models.defect_net import HEAD, DefectNet, feature_views

@@ -14,15 +14,13 @@ from torchvision.models import resnet18
 
 from pipeline.errors import InputError
 from pipeline.models.augment import Augmentation, augmented
+from pipeline.models.batches import Batch, Sources, in_memory
 from pipeline.models.classifier import Classifier
 from pipeline.models.classifier_training import (
     Attempt,
-    Batch,
     EpochSettings,
     Progress,
-    Sources,
     defect_logits,
-    in_memory,
     train_classifier,
 )
 from pipeline.models.defect_net import DefectNet, feature_views

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,15 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.images.geometry import resize_square
 from pipeline.models.augment import Augmentation
-from pipeline.models.classifier_training import (
-    Batch,
-    EpochSettings,
-    Sources,
-    defect_logits,
-    in_memory,
-    rows_of,
-    train_classifier,
-)
+from pipeline.models.batches import Batch, Sources, in_memory, rows_of
+from pipeline.models.classifier_training import EpochSettings, defect_logits, train_classifier
 from pipeline.models.defect_net import DefectNet, feature_views
 from pipeline.models.weights import State, load_state
 from pipeline.stats.detection_rates import f1_threshold
