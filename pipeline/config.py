@@ -382,6 +382,74 @@ class SplitConfig(Section):
     """The cluster."""
 
 
+class AugmentationConfig(Section):
+    """What may happen to a training image; crops and hue are left alone on purpose."""
+
+    flips: bool = True
+    """Mirror along both axes by chance; off where a mirrored part is a defective one."""
+    shift: float = Field(default=0.04, ge=0, le=0.25)
+    """Largest shift as a share of the side; the edge is repeated into the gap."""
+    brightness: float = Field(default=0.1, ge=0, le=0.5)
+    """Largest relative change of brightness."""
+
+
+class TrainClassifierConfig(Section):
+    """Settings of jobs/train_classifier.py."""
+
+    manifest: str
+    """A manifest whose rows have roles."""
+    store: str
+    """The store; the model goes to <store>/models/<name>/."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The model's name; the same again continues a training that was cut off."""
+    weights: str = "IMAGENET1K_V1"
+    """Where training starts: torchvision's name of ResNet-18 weights, or a state dict's file."""
+    image_size: int = Field(default=256, ge=32, le=4096)
+    """Side in pixels of the square that the classifier sees; equal to backbone.image_size."""
+    trainable: Literal["head", "layer1", "layer2", "layer3", "layer4"] = "head"
+    """The first layer that is trained, with all behind it; head: the backbone stays as it is."""
+    roles: tuple[Literal["fit", "validation"], ...] = Field(default=("fit",), min_length=1)
+    """Roles that the one fixed model trains on; with validation no bound holds there any more."""
+    folds: int | None = Field(default=None, ge=2, le=20)
+    """Folds of cross-fitting over fit and validation; empty: none."""
+    leave_one_defect_type_out: bool = False
+    """Train once more without each defect type, and test on it."""
+    score_test: bool = False
+    """Score the test rows too, with the fixed model: they are meant to be looked at once."""
+    inner_share: float = Field(default=0.2, gt=0, le=0.5)
+    """Share of the training rows, in whole groups, that decides when to stop."""
+    epochs: int = Field(default=60, ge=1)
+    """At most so many passes over the training rows."""
+    patience: int = Field(default=15, ge=1)
+    """Epochs without a better average precision before training stops."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images per step and worker."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """AdamW's, of the head; it falls along a cosine."""
+    layer_learning_rate: float = Field(default=1e-4, gt=0)
+    """The same, of the trained layers."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's."""
+    views: int = Field(default=4, ge=1)
+    """With a frozen backbone: augmented views per image, the plain one counted, made once."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    """What may happen to a training image."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of folds, shuffling, augmentation and intervals."""
+    num_workers: int = Field(default=1, ge=1)
+    """Workers that train together; more than one average their gradients."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    threads: int = Field(default=2, ge=1)
+    """Threads of the arithmetic in one worker."""
+    checkpoint_s: float = Field(default=20.0, ge=0)
+    """Seconds between two checkpoints: what a kill can cost; 0: one after every epoch."""
+    limits: LimitsConfig = LimitsConfig()
+    """What is refused."""
+    ray: RayConfig = RayConfig()
+    """The cluster."""
+
+
 C = TypeVar("C", bound=Section)
 
 # Set by Ray in a driver that `ray job submit` started.

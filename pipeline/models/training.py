@@ -12,6 +12,7 @@ from torch.nn import functional
 from torchvision.models import ResNet, resnet18
 
 from pipeline.errors import InputError
+from pipeline.models.augment import brightness_gains, mirrored, shifted
 from pipeline.models.specs import CHANNELS
 
 State = dict[str, Tensor]
@@ -190,22 +191,7 @@ def _local_loss(cells: Tensor, covers: Tensor) -> Tensor:
 def _augmented(images: Tensor, masks: Tensor, settings: TrainingSettings) -> tuple[Tensor, Tensor]:
     """Network input (B, 3, S, S) and masks (B, 1, S, S): flipped, shifted, brightened by chance."""
     count, size = images.shape[:2]
-    gain = 1 + settings.brightness * (2 * torch.rand(count, 1, 1, 1) - 1)
+    gain = brightness_gains(count, settings.brightness)
     batch = torch.cat([normalised(images * gain), masks[:, None].float()], dim=1)
-    for axis in (2, 3):
-        flip = torch.rand(count, 1, 1, 1) < 0.5
-        batch = torch.where(flip, batch.flip(axis), batch)
-    batch = _shifted(batch, round(settings.shift * size))
+    batch = shifted(mirrored(batch), round(settings.shift * size))
     return batch[:, :3].contiguous(memory_format=torch.channels_last), batch[:, 3:]
-
-
-def _shifted(batch: Tensor, most: int) -> Tensor:
-    """Each image (B, C, S, S) moved by up to `most` pixels, its edge repeated into the gap."""
-    size = batch.shape[-1]
-    padded = functional.pad(batch, (most, most, most, most), mode="replicate")
-    moves = torch.randint(0, 2 * most + 1, (len(batch), 2)).tolist()
-    moved = [
-        image[:, down : down + size, right : right + size]
-        for image, (down, right) in zip(padded, moves, strict=True)
-    ]
-    return torch.stack(moved)

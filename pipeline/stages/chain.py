@@ -69,7 +69,7 @@ def build_chain(
     Each image column is dropped in the stage that last uses it: the detector's, the largest,
     first, so that little goes through the object store.
     """
-    _quiet()
+    quiet()
     fs, path = storage.filesystem(plan.manifest)
     rows = ray.data.read_parquet(path, filesystem=fs, num_cpus=DECODE_CPUS)
     # A small manifest is one read task: without the repartition there would be one block.
@@ -110,7 +110,8 @@ def _resources(plan: PoolPlan) -> dict[str, float]:
     return resources | ({"num_gpus": plan.num_gpus} if plan.num_gpus else {})
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Ray Data without bars and chatter, failing at once and waiting for models to load."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0

@@ -179,3 +179,24 @@ RELIABILITY = _schema(
         _field("observed", pa.float64(), "share of defects", "share"),
     ],
 )
+
+# What cross-fitting and the judged roles leave beside a trained classifier.
+CLASSIFIER_SCORES = _schema(
+    "classifier_scores",
+    [
+        IMAGE_ID,
+        _CATEGORY,
+        _field("defect_type", pa.string(), "good, or the kind of defect"),
+        _field("is_defect", pa.bool_(), "ground truth", null=False),
+        _field("role", pa.string(), "fit, validation or test", null=False),
+        _field("group_id", pa.int64(), "as in the manifest; without one the image's id"),
+        _field("fold", pa.int32(), "fold whose model scored it; null: the model of all rows"),
+        _field(
+            "defect_logit",
+            pa.float32(),
+            "logit of defect over good, by a model that never saw the image or its group",
+            "logit",
+            null=False,
+        ),
+    ],
+)

@@ -21,6 +21,7 @@ from pipeline.config import (
     ScoreConfig,
     Section,
     SplitConfig,
+    TrainClassifierConfig,
     load,
     parse,
 )
@@ -32,6 +33,7 @@ MODELS: dict[str, type[Section]] = {
     "score": ScoreConfig,
     "calibrate": CalibrateConfig,
     "split": SplitConfig,
+    "train_classifier": TrainClassifierConfig,
     "demo": DemoConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))

@@ -1,0 +1,61 @@
+"""Labelled images on their way into a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B labelled images.
+
+    Attributes:
+        ids: (B,) int64.
+        inputs: (B, S, S, 3) uint8 images, or (B, V, C) float32 features of V views of each.
+        is_defect: (B,) bool.
+        weight: (B,) float32, of each image in the loss.
+    """
+
+    ids: np.ndarray
+    inputs: Tensor
+    is_defect: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a training's images come from; each call starts anew.
+
+    Attributes:
+        training: batches of an epoch, shuffled by its number.
+        stopping: batches of the images that decide when to stop, never trained on.
+    """
+
+    training: Callable[[int], Iterable[Batch]]
+    stopping: Callable[[], Iterable[Batch]]
+
+
+def in_memory(batch: Batch, size: int, seed: int) -> Callable[[int], Iterator[Batch]]:
+    """Epochs over rows that are held in memory: shuffled by seed and epoch, in batches."""
+
+    def epoch_of(epoch: int) -> Iterator[Batch]:
+        order = np.random.default_rng([seed, epoch]).permutation(len(batch.ids))
+        for start in range(0, len(order), size):
+            yield rows_of(batch, order[start : start + size])
+
+    return epoch_of
+
+
+def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
+    """Some rows of a batch, by number."""
+    return Batch(
+        batch.ids[rows],
+        batch.inputs[torch.from_numpy(rows)],
+        batch.is_defect[rows],
+        batch.weight[rows],
+    )
