@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from ultralytics import __version__
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from pipeline.errors import RunError
-from pipeline.models.detector_training import Epoch, FineTuning
 from pipeline.models.resnet import default_device
+from pipeline.models.specs import Epoch, FineTuning
 
 # The architecture of a training without given weights, from ultralytics' own definition.
 _ARCHITECTURE = "yolov8n.yaml"
@@ -54,6 +55,7 @@ class FineTuner(DetectionTrainer):  # type: ignore[misc]
         }
         self.on_epoch, self.state = on_epoch, state
         self.seconds_before = state["seconds"] if state else 0.0
+        self.epochs = settings.epochs
         super().__init__(overrides=_overrides(images.parent, settings))
 
     def get_dataset(self) -> dict[str, Any]:
@@ -85,13 +87,13 @@ class FineTuner(DetectionTrainer):  # type: ignore[misc]
         done = self.epoch + 1
         if not torch.isfinite(self.loss):
             raise RunError(
-                f"training: the loss became {float(self.loss)} in epoch {done}; "
-                "lower learning_rate"
+                f"training: the loss became {float(self.loss)} in epoch {done}; lower learning_rate"
             )
         seconds = self.seconds_before + time.time() - float(self.train_time_start)
         self._fit_into_time(done, seconds)
         loss = {name: float(value) for name, value in self.tloss.items()}
-        self.on_epoch(Epoch(done, self.epochs, seconds, loss, self._state(done, seconds)))
+        state = partial(self._state, done, seconds)
+        self.on_epoch(Epoch(done, self.epochs, seconds, loss, state))
 
     def _fit_into_time(self, done: int, seconds: float) -> None:
         """Lowers the number of epochs, so that the learning rate still falls to its end."""
@@ -182,7 +184,7 @@ def _overrides(folder: Path, settings: FineTuning) -> dict[str, Any]:
         "warmup_bias_lr": 0.0,
         "freeze": settings.freeze,
         "seed": settings.seed,
-        "device": "0" if device.type == "cuda" else device.type,
+        "device": "" if device.type == "cuda" else "cpu",  # "": the current GPU
         "patience": 0,
         "workers": 0,
         "close_mosaic": 0,

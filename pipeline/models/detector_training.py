@@ -1,4 +1,4 @@
-"""Fine-tuning a YOLOv8 detector with ultralytics' trainer (AGPL-3.0), cut off from all but its work.
+"""Fine-tuning a YOLOv8 detector with ultralytics' trainer (AGPL-3.0), cut off from all else.
 
 What ultralytics' own loop would do beside training is switched off: no validation (so no row
 chooses the epoch), no plots, fonts, callbacks or loggers, no precision check that downloads a
@@ -9,61 +9,14 @@ weights of an uninterrupted one.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pipeline.models.detector import load_network, require_quiet
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """How to train.
-
-    Attributes:
-        weights: an ultralytics .pt to start from; None: from scratch.
-        image_size: side of the letterboxed square, px.
-        epochs: passes over the training images.
-        batch_size: images per step.
-        learning_rate: of AdamW, falling linearly to a hundredth.
-        freeze: layers, counted from the input, that keep the weights they start with.
-        seconds: the training is shortened to end after about this long; None: no limit.
-        seed: of everything random.
-        threads: of the arithmetic; another number can change the last bits.
-        augment: shares and probabilities by ultralytics' names.
-    """
-
-    weights: Path | None
-    image_size: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    freeze: int
-    seconds: float | None
-    seed: int
-    threads: int
-    augment: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What is known at the end of an epoch.
-
-    Attributes:
-        number: epochs that are done.
-        epochs: how many there will be.
-        seconds: time trained so far, over all attempts.
-        loss: the mean training loss of each kind.
-        state: what a later attempt continues from; loads without running code.
-    """
-
-    number: int
-    epochs: int
-    seconds: float
-    loss: Mapping[str, float]
-    state: bytes
+from pipeline.models.specs import Epoch, FineTuning
 
 
 def fine_tune(
@@ -93,10 +46,28 @@ def fine_tune(
     require_quiet()
     if settings.weights is not None:
         load_network(settings.weights, f"weights: {settings.weights}")
-    torch.set_num_threads(settings.threads)
     from pipeline.models.detector_loop import FineTuner
 
     before = torch.load(io.BytesIO(state), weights_only=True) if state else None
     trainer = FineTuner(images, names, settings, on_epoch, before)
+    torch.set_num_threads(settings.threads)  # after ultralytics has set its own number
     trainer.train()
     return trainer.checkpoint()
+
+
+def mean_average_precision(
+    right: np.ndarray, confidence: np.ndarray, found: np.ndarray, true: np.ndarray
+) -> float:
+    """Average precision, averaged over the classes that occur, by ultralytics' own interpolation.
+
+    Args:
+        right: (N,) bool, which found boxes are right.
+        confidence: (N,) of the found boxes.
+        found: (N,) int, their classes.
+        true: (M,) int, the classes of the true boxes; at least one.
+    """
+    require_quiet()
+    from ultralytics.utils.metrics import ap_per_class
+
+    precisions = ap_per_class(right[:, None], confidence, found, true)[5]
+    return float(precisions[:, 0].mean())

@@ -17,7 +17,8 @@ def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = np.maximum(high - low, 0).prod(axis=2)
     areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1) for boxes in (a, b)]
     union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def best_confidence(iou: np.ndarray, confidence: np.ndarray, least: float) -> np.ndarray:
@@ -34,7 +35,8 @@ def best_confidence(iou: np.ndarray, confidence: np.ndarray, least: float) -> np
         (M,) float64.
     """
     able = np.where(iou >= least, confidence[:, None], 0.0)
-    return np.max(able, axis=0, initial=0.0)
+    best: np.ndarray = np.max(able, axis=0, initial=0.0)
+    return best
 
 
 def true_positives(iou: np.ndarray, least: float) -> np.ndarray:

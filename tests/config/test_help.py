@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
-from pipeline.config import DemoConfig, FitConfig, IndexConfig, ScoreConfig, Section, load, parse
+from pipeline.config import (
+    DemoConfig,
+    ExportDetectionConfig,
+    FitConfig,
+    IndexConfig,
+    ScoreConfig,
+    Section,
+    TrainDetectorConfig,
+    load,
+    parse,
+)
 
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[Section]] = {
@@ -20,6 +30,8 @@ MODELS: dict[str, type[Section]] = {
     "fit": FitConfig,
     "score": ScoreConfig,
     "demo": DemoConfig,
+    "export_detection": ExportDetectionConfig,
+    "train_detector": TrainDetectorConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))
 # What only the work needs: each takes longer to load than the rest of a --help together.
