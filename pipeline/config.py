@@ -309,6 +309,8 @@ class TrainDetectorConfig(Section):
         default=(0.05, 0.25), min_length=1
     )
     """Confidences at which hits and false boxes are counted."""
+    state_s: float = Field(default=20.0, ge=0)
+    """Seconds between two states that a killed training continues from; about 50 MB each."""
     limits: LimitsConfig = LimitsConfig()
     """What is refused."""
     ray: RayConfig = RayConfig()

@@ -28,12 +28,19 @@ from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import FIT
 from pipeline.tables.trained_on import trained_on_bytes, trained_on_file, trained_on_ids
 
-# A state is as large as four copies of the network: not after every epoch of some seconds.
-_STATE_EVERY_S = 20.0
 # Boxes that the precision counts go far below any threshold in use.
 _JUDGED_FLOOR = 0.001
 # Settings that don't change the weights.
-_NOT_IDENTITY = {"manifest", "store", "name", "evaluate_role", "confidences", "ray", "trusted"}
+_NOT_IDENTITY = {
+    "manifest",
+    "store",
+    "name",
+    "trusted",
+    "evaluate_role",
+    "confidences",
+    "state_s",
+    "ray",
+}
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
             raise RunError(f"training: none of the defect images could be used: {written.examples}")
         before = storage.read_bytes(places.state) if storage.exists(places.state) else None
         images = Path(folder) / "images" / FOLDERS[FIT]
-        keep = _Keeper(places)
+        keep = _Keeper(places, config.state_s)
         weights = fine_tune(images, names, _fine_tuning(config), keep, before)
     ids = np.array(written.image_ids, np.int64)
     storage.write_bytes(places.trained_on, trained_on_bytes(ids, np.empty(0, np.int64)))
@@ -163,8 +170,8 @@ def _chosen(rows: pa.Table, good_per_defect: float) -> pa.Table:
 class _Keeper:
     """Writes an epoch's state, not too often, and what people want to know of it."""
 
-    def __init__(self, places: ModelPlaces) -> None:
-        self._places = places
+    def __init__(self, places: ModelPlaces, state_s: float) -> None:
+        self._places, self._state_s = places, state_s
         self._written = time.monotonic()
         self.facts: dict[str, Any] = {}
 
@@ -175,7 +182,7 @@ class _Keeper:
             "seconds": round(epoch.seconds, 1),
             "loss": {name: round(value, 4) for name, value in epoch.loss.items()},
         }
-        if time.monotonic() - self._written >= _STATE_EVERY_S:
+        if time.monotonic() - self._written >= self._state_s:
             storage.write_bytes(self._places.state, epoch.state())
             self._written = time.monotonic()
         storage.write_json(self._places.progress, self.facts)
