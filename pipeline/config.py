@@ -52,6 +52,8 @@ class LimitsConfig(Section):
 
     max_pixels: int = Field(default=200_000_000, ge=1)
     """Largest width × height that is decoded."""
+    max_bytes: int = Field(default=1_000_000_000, ge=1)
+    """Largest file that is read: an uncompressed RGB image of 200 million pixels has 600 MB."""
     min_side: int = Field(default=16, ge=1)
     """Shortest side in pixels that is scored."""
     fetch_attempts: int = Field(default=3, ge=1)
@@ -71,6 +73,8 @@ class IndexConfig(Section):
     """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders."""
     category: str | None = None
     """Category of the images of a plain folder, or of list rows without one."""
+    max_bytes: int = Field(default=1_000_000_000, ge=1)
+    """Largest file that is read."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -141,6 +145,9 @@ class FitConfig(Section):
     """Weight of the category's mean variance in each cell's covariance."""
     limits: LimitsConfig = LimitsConfig()
     """What is refused."""
+    max_unreachable: float = Field(default=0.2, ge=0, le=1)
+    """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
+    more the job stops, as in an outage, and the same command tries them again."""
     features: PoolConfig = PoolConfig()
     """The feature pool."""
     block_rows: int = Field(default=32, ge=1)
@@ -192,6 +199,9 @@ class ScoreConfig(Section):
     """Compare each image's sha256 with the manifest's; a changed file goes to the errors."""
     limits: LimitsConfig = LimitsConfig()
     """What is refused."""
+    max_unreachable: float = Field(default=0.2, ge=0, le=1)
+    """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
+    more the job stops, as in an outage, and the same command tries them again."""
     pools: PoolsConfig = PoolsConfig()
     """Sizes of the actor pools."""
     block_rows: int = Field(default=32, ge=1)

@@ -23,6 +23,7 @@ from pipeline.config import (
     DetectorConfig,
     FitConfig,
     IndexConfig,
+    PoolConfig,
     ScoreConfig,
 )
 from pipeline.models.detector import quiet_ultralytics
@@ -175,6 +176,7 @@ def tiny_fit_config(manifest: str, store: Path, models: TinyModels, **changes: o
             confidence_floor=0.001,
             max_detections=5,
         ),
+        features=PoolConfig(size=1),
         block_rows=8,
         commit_rows=8,
     )

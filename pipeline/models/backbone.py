@@ -26,6 +26,12 @@ class Features:
     cells: np.ndarray
     pooled: np.ndarray
 
+    def finite(self) -> np.ndarray:
+        """(N,) bool: whether every feature of an image is a number; float16 ends at 65504."""
+        cells: np.ndarray = np.isfinite(self.cells).all(axis=(1, 2))
+        pooled: np.ndarray = np.isfinite(self.pooled).all(axis=1)
+        return np.asarray(cells & pooled)
+
 
 class Backbone:
     """ResNet-18 up to the last layer in use."""

@@ -71,7 +71,7 @@ def label_options(boxes: BoxesConfig, limits: LimitsConfig) -> LabelOptions:
     """The settings of a config."""
     decode_limits = DecodeLimits(limits.max_pixels, limits.min_side)
     return LabelOptions(
-        PrepareOptions(decode_limits, limits.fetch_attempts),
+        PrepareOptions(decode_limits, limits.fetch_attempts, limits.max_bytes),
         BoxRules(boxes.min_area, boxes.merge_distance),
         boxes.classes != DEFECT,
         boxes.unmarked == "skip",

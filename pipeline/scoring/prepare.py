@@ -14,11 +14,21 @@ from pipeline.images.decode import DecodedImage, DecodeLimits, ImageError, decod
 from pipeline.images.geometry import letterbox, resize_square
 from pipeline.tables import storage
 
+# An uncompressed RGB image of the largest size that is decoded has 600 MB.
+MAX_BYTES = 1_000_000_000
 # Waits between tries grow from this, in seconds, with jitter, so that workers that were
 # refused together don't come back together.
 _FIRST_WAIT_S = 0.5
 # Failures of a file system that another try can't mend.
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, InputError)
+_FINAL = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    storage.FileTooLargeError,
+    storage.NotAFileError,
+    InputError,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class PrepareOptions:
     Attributes:
         limits: what is refused.
         attempts: tries to read a file.
+        max_bytes: largest file that is read.
         square: side of the resized square, px; None: not made.
         letterboxed: side of the letterboxed square, px; None: not made.
         verify: compare the content with the sha256 that is expected.
@@ -35,6 +46,7 @@ class PrepareOptions:
 
     limits: DecodeLimits
     attempts: int = 3
+    max_bytes: int = MAX_BYTES
     square: int | None = None
     letterboxed: int | None = None
     verify: bool = True
@@ -75,7 +87,7 @@ def prepare(uri: str, sha256: str | None, options: PrepareOptions) -> Prepared |
 
 def read_image(uri: str, sha256: str | None, options: PrepareOptions) -> DecodedImage | Failure:
     """Reads, checks and decodes one image; never raises for what the image is."""
-    content = fetch(uri, options.attempts)
+    content = fetch(uri, options.attempts, options.max_bytes)
     if isinstance(content, Failure):
         return content
     if options.verify and sha256 is not None:
@@ -102,14 +114,14 @@ def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
     )
 
 
-def fetch(uri: str, attempts: int) -> bytes | Failure:
+def fetch(uri: str, attempts: int, max_bytes: int = MAX_BYTES) -> bytes | Failure:
     """A file's content, or why it can't be had.
 
     Only failures that can pass (throttling, time-outs, resets) are tried again.
     """
     for attempt in range(1, attempts + 1):
         try:
-            return storage.read_bytes(uri)
+            return storage.read_at_most(uri, max_bytes)
         except _FINAL as error:
             return _failure(uri, error)
         except Exception as error:  # noqa: BLE001 - the per-image border; the reason is kept
@@ -126,5 +138,9 @@ def _failure(uri: str, error: Exception, attempts: int = 1) -> Failure:
         return Failure("not_found", f"{uri}: there is no such file")
     if isinstance(error, PermissionError):
         return Failure("permission_denied", f"{uri}: access denied; check the rights of the user")
+    if isinstance(error, storage.FileTooLargeError):
+        return Failure("too_large", f"{uri}: {error}, beyond limits.max_bytes; raise it, or cut it")
+    if isinstance(error, storage.NotAFileError | IsADirectoryError):
+        return Failure("not_a_file", f"{uri}: {error}; take it out of the manifest")
     tries = f" after {attempts} tries" if attempts > 1 else ""
     return Failure("read_error", f"{uri}: can't be read{tries}: {type(error).__name__}: {error}")

@@ -29,17 +29,19 @@ DISTANCE_BATCH = 32
 
 @dataclass(frozen=True)
 class AnomalyScores:
-    """Distances of N images; NaN where the category has no Gaussian.
+    """Distances of N images; NaN where the category has no Gaussian, or the features no value.
 
     Attributes:
         cells: (N,) float64.
         pooled: (N,) float64.
         features: what the distances were computed from.
+        finite: (N,) bool, false where a feature is NaN or infinite: the image has no score.
     """
 
     cells: np.ndarray
     pooled: np.ndarray
     features: Features
+    finite: np.ndarray
 
 
 class AnomalyScorer:
@@ -61,10 +63,13 @@ class AnomalyScorer:
     def score(self, images: np.ndarray, categories: Sequence[str | None]) -> AnomalyScores:
         """Distances of (N, S, S, 3) uint8 RGB images, each in its own category."""
         features = self._backbone.features(images)
+        finite = features.finite()
+        usable = [name if good else None for name, good in zip(categories, finite, strict=True)]
         return AnomalyScores(
-            self._distances("cells", features.cells, categories),
-            self._distances("pooled", features.pooled[:, None, :], categories),
+            self._distances("cells", features.cells, usable),
+            self._distances("pooled", features.pooled[:, None, :], usable),
             features,
+            finite,
         )
 
     def _distances(

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -97,8 +97,56 @@ def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, Pool
     plans = share_out(pools, min(cpus, free) if free > TASK_CPUS else cpus, gpus)
     needed = needs(plans)
     _require(needed, {"CPU": cpus, "GPU": gpus}, plans, "the cluster has")
+    _require_room(plans, _node_resources())
     _wait_for_free(needed, plans, wait_s)
     return plans
+
+
+def _node_resources() -> list[tuple[float, float]]:
+    """(CPUs, GPUs) of each living node."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in alive]
+
+
+def _require_room(plans: Mapping[str, PoolPlan], nodes: Sequence[tuple[float, float]]) -> None:
+    """An actor lies on one node: the cluster's sum may suffice where no node does."""
+    stranded = unplaced(plans, nodes)
+    if stranded is None:
+        return
+    plan = plans[stranded]
+    largest = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in nodes)
+    raise InputError(
+        f"pools.{stranded}: {plan.size} actors of {plan.num_cpus:g} CPUs and {plan.num_gpus:g} "
+        f"GPUs find no place beside the other pools' on the cluster's nodes ({largest}); ask for "
+        "smaller or fewer actors, or for larger nodes"
+    )
+
+
+def unplaced(plans: Mapping[str, PoolPlan], nodes: Sequence[tuple[float, float]]) -> str | None:
+    """The first pool an actor of which finds no node, the largest actors being placed first.
+
+    Args:
+        plans: the pools.
+        nodes: (CPUs, GPUs) of each node.
+
+    Returns:
+        The pool's name; None when all fit, and a task beside them.
+    """
+    free = sorted(nodes, reverse=True)
+    order = sorted(plans, key=lambda n: (plans[n].num_gpus, plans[n].num_cpus), reverse=True)
+    for name in order:
+        plan = plans[name]
+        for _ in range(plan.size):
+            for place, (cpus, gpus) in enumerate(free):
+                left = (cpus - plan.num_cpus, gpus - plan.num_gpus)
+                if min(left) >= -_TOLERANCE:
+                    free[place] = left
+                    break
+            else:
+                return name
+    if max((cpus for cpus, _ in free), default=0.0) < DECODE_CPUS - _TOLERANCE:
+        return order[0]
+    return None
 
 
 def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict[str, PoolPlan]:

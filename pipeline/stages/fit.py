@@ -26,11 +26,11 @@ from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
-from pipeline.stages.pools import with_features
-from pipeline.stages.progress import Progress
+from pipeline.stages.pools import with_features, without_value
+from pipeline.stages.progress import OutageGuard, Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
-from pipeline.stages.sink import SUMMARY, fill_columns
+from pipeline.stages.sink import fill_columns, summary
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
@@ -40,6 +40,7 @@ from pipeline.tables.ledger import (
     drop_commit,
     read_commits,
     remove_work,
+    settled_ids,
 )
 from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
@@ -181,7 +182,7 @@ def _facts(work: FitWork) -> dict[str, Any]:
 def _extract(work: FitWork, plan: PoolPlan) -> None:
     """The backbone pass: features of every training image into the run's parts."""
     wanted = np.sort(np.concatenate(list(work.ids.values())))
-    done = committed_ids(read_commits(work.places.folder))
+    done = settled_ids(read_commits(work.places.folder))
     if not len(np.setdiff1d(wanted, done)):
         return
     config, spec = work.config, work.ingredients.spec
@@ -190,17 +191,16 @@ def _extract(work: FitWork, plan: PoolPlan) -> None:
     options = PrepareOptions(
         DecodeLimits(config.limits.max_pixels, config.limits.min_side),
         config.limits.fetch_attempts,
+        config.limits.max_bytes,
         square=spec.image_size,
     )
     chain_plan = ChainPlan(
         config.manifest, done, wanted, options, (pool,), config.block_rows, config.commit_rows
     )
-    progress = Progress(len(wanted) - len(done), _PROGRESS_S, "read")
+    progress = Progress(len(np.setdiff1d(wanted, done)), _PROGRESS_S, "read")
+    outage = OutageGuard(len(wanted), config.max_unreachable)
     chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
-    for summary in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for row in summary.to_pylist():
-            progress.add(row["scored"], row["failed"])
-    progress.close()
+    watch(chain, progress, outage)
 
 
 class FitActor:
@@ -220,6 +220,7 @@ class FitActor:
         images, present = unpack(rows.column(SQUARE))
         features = self._backbone.features(images)
         rows = with_features(rows, features.cells, features.pooled, present, "cells")
+        rows = without_value(rows, present[~features.finite()], "features")
         return rows.drop_columns([SQUARE])
 
 
@@ -227,8 +228,7 @@ def commit_features(rows: pa.Table, run_folder: str) -> pa.Table:
     """Writes and commits the features of one block."""
     good, failed = usable_rows(rows), failed_rows(rows)
     tables = {"features": fill_columns(good, FEATURES), "errors": fill_columns(failed, ERRORS)}
-    commit_tables(run_folder, tables, primary="features")
-    return pa.table([[len(good)], [len(failed)]], schema=SUMMARY)
+    return summary(commit_tables(run_folder, tables, primary="features"))
 
 
 def _account(work: FitWork, commits: Sequence[Commit]) -> None:

@@ -50,7 +50,7 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     listing = list_source(storage.absolute(config.source), config.layout, config.category)
     storage.require_writable(store, "store")
     with connected(config.ray):
-        hashes = _hash_all([entry.uri for entry in listing.entries])
+        hashes = _hash_all([entry.uri for entry in listing.entries], config.max_bytes)
     rows = _rows(listing.entries, hashes)
     table, duplicates = merge_contents(rows)
     uri = storage.join(store, "manifests", f"{config.name}.parquet")
@@ -58,23 +58,27 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     return _report(uri, listing, table, duplicates)
 
 
-def _hash_all(uris: list[str]) -> pa.Table:
+def _hash_all(uris: list[str], max_bytes: int) -> pa.Table:
     """sha256 and size of every file, in the order of `uris`."""
     DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     places = pa.table({"place": pa.array(range(len(uris)), pa.int64()), "uri": uris})
     blocks = [places.slice(i, _FILES_PER_TASK) for i in range(0, len(uris), _FILES_PER_TASK)]
     hashed = ray.data.from_arrow(blocks).map_batches(
-        _hash_block, batch_format="pyarrow", batch_size=None, num_cpus=1
+        _hash_block,
+        fn_kwargs={"max_bytes": max_bytes},
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=1,
     )
     tables = [_HASHES.empty_table(), *hashed.iter_batches(batch_size=None, batch_format="pyarrow")]
     return pa.concat_tables(table.cast(_HASHES) for table in tables).sort_by("place")
 
 
-def _hash_block(rows: pa.Table) -> pa.Table:
+def _hash_block(rows: pa.Table, max_bytes: int) -> pa.Table:
     results: list[dict[str, Any]] = []
     for place, uri in zip(rows["place"].to_pylist(), rows["uri"].to_pylist(), strict=True):
-        content = fetch(uri, _ATTEMPTS)
+        content = fetch(uri, _ATTEMPTS, max_bytes)
         if isinstance(content, Failure):
             results.append(
                 {"place": place, "index_error": f"{content.error_type}: {content.message}"}

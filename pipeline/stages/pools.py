@@ -12,7 +12,9 @@ from pipeline.scoring.bundle import Bundle, open_bundle
 from pipeline.stages.columns import spread, unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.tables import storage
+from pipeline.tables.schemas import NOT_FINITE
 
+_REASON = ("error_type", "error_message")
 BOX = pa.struct(
     [
         pa.field("x_min", pa.float32()),
@@ -109,7 +111,25 @@ class FeatureActor:
             present,
             self._settings.keep_features,
         )
+        rows = without_value(rows, present[~scores.finite], "features")
         return rows.drop_columns(list(self._settings.drop))
+
+
+def without_value(rows: pa.Table, strange: np.ndarray, what: str) -> pa.Table:
+    """Makes rows of which a network gave no number to errors, instead of nulls or a lost run."""
+    if not len(strange):
+        return rows
+    types, messages = (rows.column(name).to_pylist() for name in _REASON)
+    for row in strange:
+        types[row] = types[row] or NOT_FINITE
+        messages[row] = messages[row] or (
+            f"{rows.column('uri')[int(row)]}: its {what} are not finite (NaN or infinity); "
+            "do the weights fit this kind of image?"
+        )
+    for name, values in zip(_REASON, (types, messages), strict=True):
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, name, pa.array(values, pa.string()))
+    return rows
 
 
 def with_features(
@@ -144,4 +164,5 @@ class ClassifierActor:
         logits, probabilities = self._classifier.score(images)
         for name, values in (("defect_logit", logits), ("defect_probability", probabilities)):
             rows = rows.append_column(name, spread(values, present, len(rows), pa.float32()))
+        rows = without_value(rows, present[~np.isfinite(logits)], "logits")
         return rows.drop_columns(list(self._settings.drop))

@@ -26,6 +26,7 @@ from pipeline.tables.ledger import (
 )
 from pipeline.tables.manifest import Manifest
 from pipeline.tables.publication import (
+    FileLimits,
     FilePlan,
     PublishedFile,
     build_file,
@@ -35,8 +36,10 @@ from pipeline.tables.publication import (
 from pipeline.tables.runs import RunPlaces
 from pipeline.tables.schemas import ERRORS, RUN_TABLES, SCHEMA_VERSION
 
-# Compaction holds a file's rows in memory: few at a time, whatever the cluster's size.
+# Compaction holds a file's rows in memory, about four times over: few at a time, whatever the
+# cluster's size, and none larger than this, which a million rows of scores are.
 _FILES_AT_ONCE = 4
+_FILE_MEMORY = 256 * 1024**2
 # Ids named in an error; more would bury the message.
 _SHOWN_IDS = 10
 
@@ -95,7 +98,7 @@ def _build_tables(
     for name in RUN_TABLES:
         folder = places.table(name, bundle.feature_digest[:16])
         storage.remove(folder)  # left by a publication that was killed
-        plans += plan_files(commits, name, folder, file_rows)
+        plans += plan_files(commits, name, folder, FileLimits(file_rows, _FILE_MEMORY))
     built = _in_parallel(places.folder, plans, recovered_ids(commits))
     return [file for file in built if file is not None]
 

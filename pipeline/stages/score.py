@@ -19,7 +19,7 @@ from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
-from pipeline.stages.progress import Progress
+from pipeline.stages.progress import OutageGuard, Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.publish import publish
 from pipeline.stages.sink import commit_block
@@ -30,6 +30,7 @@ from pipeline.tables.ledger import (
     drop_commit,
     read_commits,
     remove_work,
+    settled_ids,
 )
 from pipeline.tables.manifest import Manifest, open_manifest
 from pipeline.tables.runs import RunPlaces, start_or_continue
@@ -135,6 +136,7 @@ def _identity(work: Work) -> dict[str, Any]:
         "verify_content": config.verify_content,
         "limits": {
             "max_pixels": config.limits.max_pixels,
+            "max_bytes": config.limits.max_bytes,
             "min_side": config.limits.min_side,
         },
     }
@@ -160,11 +162,14 @@ def _score_and_publish(work: Work, plans: dict[str, PoolPlan], resumed: bool) ->
     progress = Progress(work.manifest.rows, work.config.progress_s)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
-        done = committed_ids(read_commits(work.places.folder))
+        commits = read_commits(work.places.folder)
         if attempt == 0:
+            done = settled_ids(commits)
             before = len(done)
             progress.total = work.manifest.rows - before
             _announce(work, plans, before, resumed)
+        else:
+            done = committed_ids(commits)
         if len(done) < work.manifest.rows:
             _score(work, plans, done, progress)
         try:
@@ -222,10 +227,7 @@ def _score(work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: P
             "keep": work.config.keep_features,
         },
     )
-    for summary in chain.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for row in summary.to_pylist():
-            progress.add(row["scored"], row["failed"])
-    progress.close()
+    watch(chain, progress, OutageGuard(work.manifest.rows, work.config.max_unreachable))
 
 
 def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> ChainPlan:
@@ -234,6 +236,7 @@ def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> Cha
     options = PrepareOptions(
         limits=DecodeLimits(config.limits.max_pixels, config.limits.min_side),
         attempts=config.limits.fetch_attempts,
+        max_bytes=config.limits.max_bytes,
         square=spec.image_size if SQUARE in needed else None,
         letterboxed=spec.detector.image_size if LETTERBOXED in needed and spec.detector else None,
         verify=config.verify_content,

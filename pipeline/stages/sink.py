@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.stages.chain import failed_rows, usable_rows
-from pipeline.tables.ledger import commit_tables
+from pipeline.tables.ledger import Commit, commit_tables
 from pipeline.tables.schemas import DETECTIONS, ERRORS, FEATURES, SCORES
 
-SUMMARY = pa.schema([("scored", pa.int64()), ("failed", pa.int64())])
+SUMMARY = pa.schema([("scored", pa.int64()), ("failed", pa.int64()), ("unreachable", pa.int64())])
 
 
 def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str) -> pa.Table:
@@ -27,8 +27,13 @@ def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str)
         tables["detections"] = _detections(scored)
     if keep != "none":
         tables["features"] = fill_columns(scored, FEATURES)
-    commit_tables(run_folder, tables)
-    return pa.table([[len(scored)], [len(failed)]], schema=SUMMARY)
+    return summary(commit_tables(run_folder, tables))
+
+
+def summary(commit: Commit) -> pa.Table:
+    """What the driver is told of a commit."""
+    counts = (commit.scored, commit.failed, commit.unreachable)
+    return pa.table([[len(ids)] for ids in counts], schema=SUMMARY)
 
 
 def fill_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:

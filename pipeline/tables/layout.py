@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -125,20 +126,50 @@ def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
     scheme = source.split("://", 1)[0] + "://" if storage.is_remote(source) else ""
     entries: list[Entry] = []
     stray: list[tuple[str, str]] = []
-    # fsspec leaves out local folders that it can't read, without a word, unless told to raise.
-    strict = {} if storage.is_remote(source) else {"on_error": "raise"}
-    for path, info in sorted(fs.find(root, detail=True, **strict).items()):
+    found = fs.find(root, detail=True) if storage.is_remote(source) else _local_files(root)
+    for path, info in sorted(found.items()):
         relative = path[len(root) :].strip("/")
         uri = scheme + path
         if any(part.startswith(".") for part in relative.split("/")):
             stray.append((uri, "hidden"))
-        elif info.get("islink") and os.path.isdir(path):  # noqa: PTH112
+        elif info["type"] == "directory":
             stray.append((uri, "a link to a folder, not followed: index it as a source of its own"))
+        elif info["type"] == "other":
+            stray.append((uri, "no regular file"))
         elif os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
             stray.append((uri, "no image suffix"))
         else:
             entries.append(_entry(uri, info))
     return entries, stray
+
+
+def _local_files(root: str) -> dict[str, dict[str, Any]]:
+    """Every file below a folder, links to folders among them, as fsspec's `find` tells them.
+
+    fsspec leaves out sub-folders that it can't read, without a word.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for folder, folders, names in os.walk(root, onerror=_raise):
+        paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118
+        inner = (os.path.join(folder, name) for name in folders)  # noqa: PTH118
+        paths += [path for path in inner if os.path.islink(path)]  # noqa: PTH114
+        found |= {path: _local_info(path) for path in paths}
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _local_info(path: str) -> dict[str, Any]:
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return {"type": "file"}  # a link to nothing: an image that can't be read, not a stray
+    kind = "file" if stat.S_ISREG(facts.st_mode) else "other"
+    if stat.S_ISDIR(facts.st_mode):
+        kind = "directory"
+    return {"type": kind, "size": facts.st_size, "mtime": facts.st_mtime}
 
 
 def _entry(uri: str, info: dict[str, Any]) -> Entry:

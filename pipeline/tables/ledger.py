@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
+from pipeline.tables.schemas import UNREACHABLE_ERRORS
 
 _PARTS = "parts"
 _COMMITS = "commits"
@@ -24,11 +26,19 @@ _READERS = 16
 
 @dataclass(frozen=True)
 class Part:
-    """One file of one table in a commit."""
+    """One file of one table in a commit.
+
+    Attributes:
+        file: its name.
+        rows: rows in it.
+        sha256: of the file.
+        memory: bytes of its rows as an Arrow table.
+    """
 
     file: str
     rows: int
     sha256: str
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -48,15 +58,17 @@ class Commit:
     Attributes:
         name: the record's file name.
         parts: file per table; tables without rows have none.
-        scored: ids with a row in the primary table.
+        scored: ids with a row in the primary table; int64, eight bytes each.
         failed: ids with a row in `errors`.
+        unreachable: those of the failed whose file could not be had, perhaps only then.
         spans: where the ids lie, so that a reader skips files.
     """
 
     name: str
     parts: Mapping[str, Part]
-    scored: list[int]
-    failed: list[int]
+    scored: array[int]
+    failed: array[int]
+    unreachable: array[int]
     spans: list[Span]
 
 
@@ -80,19 +92,31 @@ def commit_tables(
             content = storage.parquet_bytes(table)
             file = f"{key}.{name}.parquet"
             storage.write_bytes(storage.join(run_folder, _PARTS, file), content)
-            parts[name] = Part(file, table.num_rows, hashlib.sha256(content).hexdigest())
-    scored = _ids(tables.get(primary))
-    failed = _ids(tables.get("errors"))
+            digest = hashlib.sha256(content).hexdigest()
+            parts[name] = Part(file, table.num_rows, digest, table.nbytes)
+    errors = tables.get("errors")
+    ids = {
+        "scored": _ids(tables.get(primary)),
+        "failed": _ids(errors),
+        "unreachable": _ids(_unreachable(errors)),
+    }
     spans = [
         span for name in (primary, "errors") if name in tables for span in _spans(tables[name])
     ]
-    commit = Commit(f"{key}.json", parts, scored, failed, spans)
-    storage.write_json(storage.join(run_folder, _COMMITS, commit.name), asdict(commit))
+    commit = Commit(f"{key}.json", parts, spans=spans, **ids)
+    record = asdict(commit) | {name: values.tolist() for name, values in ids.items()}
+    storage.write_json(storage.join(run_folder, _COMMITS, commit.name), record)
     return commit
 
 
-def _ids(table: pa.Table | None) -> list[int]:
-    return [] if table is None else table.column("image_id").to_pylist()
+def _ids(table: pa.Table | None) -> array[int]:
+    return array("q", [] if table is None else table.column("image_id").to_pylist())
+
+
+def _unreachable(errors: pa.Table | None) -> pa.Table | None:
+    if errors is None:
+        return None
+    return errors.filter(pc.is_in(errors.column("error_type"), pa.array(UNREACHABLE_ERRORS)))
 
 
 def _spans(table: pa.Table) -> list[Span]:
@@ -126,8 +150,9 @@ def _read_commit(folder: str, name: str) -> Commit:
         return Commit(
             name=name,
             parts={table: Part(**part) for table, part in record["parts"].items()},
-            scored=record["scored"],
-            failed=record["failed"],
+            scored=array("q", record["scored"]),
+            failed=array("q", record["failed"]),
+            unreachable=array("q", record["unreachable"]),
             spans=[Span(**span) for span in record["spans"]],
         )
     except (AttributeError, KeyError, TypeError) as error:
@@ -144,8 +169,21 @@ def drop_commit(run_folder: str, name: str) -> None:
 
 def committed_ids(commits: Iterable[Commit]) -> np.ndarray:
     """Ids that a run already has, sorted, each once; int64."""
-    chunks = [np.array([*commit.scored, *commit.failed], np.int64) for commit in commits]
-    return np.unique(np.concatenate(chunks)) if chunks else np.empty(0, np.int64)
+    chunks = [ids for commit in commits for ids in (commit.scored, commit.failed)]
+    return np.unique(_joined(chunks))
+
+
+def settled_ids(commits: Sequence[Commit]) -> np.ndarray:
+    """Ids that a run that continues has no reason to try again, sorted, each once; int64.
+
+    Files that could not be had are tried again: an outage may have passed.
+    """
+    final = [np.setdiff1d(commit.failed, commit.unreachable) for commit in commits]
+    return np.unique(_joined([*(commit.scored for commit in commits), *final]))
+
+
+def _joined(chunks: Iterable[Sequence[int] | np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int64), *(np.asarray(ids, np.int64) for ids in chunks)])
 
 
 def recovered_ids(commits: Sequence[Commit]) -> np.ndarray:
@@ -153,13 +191,8 @@ def recovered_ids(commits: Sequence[Commit]) -> np.ndarray:
 
     A file that could not be read before a kill may be readable after it.
     """
-    scored: set[int] = set()
-    failed: set[int] = set()
-    for commit in commits:
-        failed.update(commit.failed)
-    for commit in commits:
-        scored.update(failed.intersection(commit.scored))
-    return np.array(sorted(scored), np.int64)
+    scored = _joined([commit.scored for commit in commits])
+    return np.intersect1d(scored, _joined([commit.failed for commit in commits]))
 
 
 class DamagedPartError(RuntimeError):

@@ -92,11 +92,25 @@ def split_ranges(spans: Iterable[Span], file_rows: int) -> list[tuple[IdRange, .
     return [*files, tuple(shared)] if shared else files
 
 
+@dataclass(frozen=True)
+class FileLimits:
+    """How large a published file may be: the smaller of the two counts.
+
+    Attributes:
+        rows: images.
+        memory: bytes of its rows as an Arrow table, which its writer holds a few times over.
+    """
+
+    rows: int
+    memory: int
+
+
 def plan_files(
-    commits: Sequence[Commit], table: str, folder: str, file_rows: int
+    commits: Sequence[Commit], table: str, folder: str, limits: FileLimits
 ) -> list[FilePlan]:
     """The files of one table and, for each, the committed parts that it needs."""
     holding = [commit for commit in commits if table in commit.parts]
+    file_rows = _images_per_file(holding, table, limits)
     files = split_ranges((span for commit in holding for span in commit.spans), file_rows)
     repeated = _repeated(commits)
     plans: list[FilePlan] = []
@@ -109,6 +123,13 @@ def plan_files(
         uri = storage.join(folder, f"part-{len(plans):05d}.parquet")
         plans.append(FilePlan(table, uri, ranges, sources))
     return plans
+
+
+def _images_per_file(holding: Sequence[Commit], table: str, limits: FileLimits) -> int:
+    """Spans count images, so the limit in bytes becomes one in images, by the mean of each."""
+    memory = sum(commit.parts[table].memory for commit in holding)
+    images = sum(span.rows for commit in holding for span in commit.spans)
+    return max(1, min(limits.rows, limits.memory * images // max(memory, 1)))
 
 
 def _repeated(commits: Sequence[Commit]) -> dict[str, tuple[int, ...]]:

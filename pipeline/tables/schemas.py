@@ -123,12 +123,11 @@ ERRORS = _schema(
     ],
 )
 
-# Why an image could not be scored, beside the kinds that decoding tells.
-FETCH_ERRORS = (
-    "not_found",
-    "permission_denied",
-    "read_error",
-    "content_changed",
-)
+# Why an image could not be had: it may be there the next time, so a run that continues tries again.
+UNREACHABLE_ERRORS = ("not_found", "permission_denied", "read_error")
+# Why an image could not be scored, beside the kinds that decoding tells: what a network made of
+# it is no number, and what fetching found.
+NOT_FINITE = "not_finite"
+FETCH_ERRORS = (*UNREACHABLE_ERRORS, "content_changed", "not_a_file")
 
 RUN_TABLES = {"scores": SCORES, "detections": DETECTIONS, "errors": ERRORS, "features": FEATURES}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +91,51 @@ def read_bytes(uri: str) -> bytes:
     """A file's content; the file system's own errors."""
     fs, path = filesystem(uri)
     content: bytes = fs.cat_file(path)
+    return content
+
+
+class FileTooLargeError(OSError):
+    """A file has more bytes than the reader takes."""
+
+
+class NotAFileError(OSError):
+    """There is something else: a pipe, a socket, a device. Reading it may never end."""
+
+
+def read_at_most(uri: str, limit: int) -> bytes:
+    """The content of a file of somebody else's; the file system's own errors.
+
+    Raises:
+        FileTooLargeError: it has more than `limit` bytes.
+        NotAFileError: it is neither a file nor a folder.
+    """
+    fs, path = filesystem(uri)
+    content = _read_range(fs, path, limit + 1) if is_remote(uri) else _read_local(path, limit)
+    if len(content) > limit:
+        raise FileTooLargeError(f"has more than {limit} bytes")
+    return content
+
+
+def _read_local(path: str, limit: int) -> bytes:
+    mode = os.stat(path).st_mode  # noqa: PTH116 - opening a pipe would wait for its writer
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NotAFileError("is no regular file")
+    with open(path, "rb") as file:  # noqa: PTH123
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise FileTooLargeError(f"has {size} bytes")
+        return file.read(limit + 1)
+
+
+def _read_range(fs: fsspec.AbstractFileSystem, path: str, end: int) -> bytes:
+    """The first `end` bytes: one request, where asking for the size first would make it two."""
+    try:
+        content: bytes = fs.cat_file(path, start=0, end=end)
+    except OSError as error:
+        # S3 has no range in an object without bytes.
+        if error.errno != errno.EINVAL or fs.info(path)["size"]:
+            raise
+        return b""
     return content
 
 

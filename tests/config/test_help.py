@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
+from jobs.cli import verbs
 from pipeline.config import (
     DemoConfig,
     ExportDetectionConfig,
@@ -106,3 +107,32 @@ def test_help_does_not_require_what_belongs_to_an_optional_section(
     text = help_text(FitConfig, capsys)
     assert "\n  detector.weights (required where there is a detector)\n" in text
     assert re.findall(r"^  (\S+) \(required\)$", text, re.M) == ["manifest", "store"]
+
+
+def linescore(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_console_command_has_the_jobs_as_verbs(tmp_path: Path) -> None:
+    assert set(verbs()) == set(MODELS)
+    listed = linescore()
+    assert listed.returncode == 0
+    assert f"verbs: {', '.join(sorted(MODELS))}" in listed.stdout
+    assert "\n  max_unreachable (" in linescore("score", "--help").stdout
+    refused = linescore("score", f"--config={tmp_path}/none.yaml")
+    assert refused.returncode == 2
+    assert "no such file" in refused.stderr
+
+
+def test_a_verb_that_is_none(tmp_path: Path) -> None:
+    done = linescore("scores")
+    assert done.returncode == 2
+    assert "error: scores: no such verb" in done.stderr
+    assert "Traceback" not in done.stderr

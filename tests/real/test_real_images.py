@@ -18,6 +18,7 @@ from pipeline.config import (
     DetectorConfig,
     FitConfig,
     IndexConfig,
+    PoolConfig,
     ScoreConfig,
 )
 from pipeline.report.quality import auroc_by_category
@@ -79,6 +80,7 @@ def score_real(shared: Path, folder: Path, detector_side: int) -> RealRun:
                 iou=IOU,
                 max_detections=MOST,
             ),
+            features=PoolConfig(size=1),
         )
     )
     config = ScoreConfig(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -21,6 +22,7 @@ from pipeline.images.decode import DecodeLimits
 from pipeline.images.geometry import LETTERBOX_GREY
 from pipeline.scoring import prepare as module
 from pipeline.scoring.prepare import Failure, Prepared, PrepareOptions, fetch, prepare
+from pipeline.tables import storage
 
 LIMITS = DecodeLimits(max_pixels=100_000, min_side=16)
 OPTIONS = PrepareOptions(LIMITS)
@@ -127,7 +129,7 @@ def test_what_does_not_pass_is_given_up_with_its_reason(error: Exception, attemp
     [
         (FileNotFoundError("x"), "not_found", "there is no such file"),
         (PermissionError("Forbidden"), "permission_denied", "access denied; check the rights"),
-        (IsADirectoryError(21, "Is a directory"), "read_error", "Is a directory"),
+        (IsADirectoryError(21, "Is a directory"), "not_a_file", "Is a directory"),
         (NotADirectoryError(20, "Not a directory"), "read_error", "Not a directory"),
     ],
 )
@@ -150,7 +152,25 @@ def test_a_scheme_that_nobody_knows_is_a_failure_of_the_image() -> None:
 def test_a_local_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
     absent = failure(fetch(f"{tmp_path}/absent.png", 3))
     assert absent == Failure("not_found", f"{tmp_path}/absent.png: there is no such file")
-    assert failure(fetch(str(tmp_path), 3)).error_type == "read_error"
+    assert failure(fetch(str(tmp_path), 3)).error_type == "not_a_file"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    found = failure(fetch(f"{tmp_path}/pipe.png", 3))
+    assert found.error_type == "not_a_file"
+    assert "pipe.png" in found.message
+
+
+@pytest.mark.parametrize("place", ["{}/a.png", "memory://large-{}/a.png"])
+def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path, place: str) -> None:
+    uri = place.format(tmp_path)
+    storage.write_bytes(uri, bytes(1000))
+    assert fetch(uri, 3, max_bytes=1000) == bytes(1000)
+    found = failure(fetch(uri, 3, max_bytes=999))
+    assert found.error_type == "too_large"
+    assert uri in found.message
+    assert "limits.max_bytes" in found.message
 
 
 def test_the_waits_double_with_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,5 +299,5 @@ def test_the_kinds_of_fetching_are_those_of_the_schema() -> None:
     from pipeline.tables.schemas import FETCH_ERRORS
 
     assert set(FETCH_ERRORS) == {
-        "not_found", "permission_denied", "read_error", "content_changed",
+        "not_found", "permission_denied", "read_error", "content_changed", "not_a_file",
     }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import PoolConfig
-from pipeline.stages.cluster import TASK_CPUS, needs, share_out
+from pipeline.stages.cluster import TASK_CPUS, PoolPlan, needs, share_out, unplaced
 
 NAMES = ("detector", "features", "classifier")
 
@@ -36,6 +36,48 @@ def test_open_shares_always_leave_room_for_reading(sizes: list[int], cpus: int, 
 def test_every_actor_finds_a_gpu_that_holds_its_whole_share(actors: int, gpus: int) -> None:
     plan = share_out({"features": PoolConfig(size=actors)}, 64, gpus)["features"]
     assert gpus * math.floor(1 / plan.num_gpus + 1e-9) >= actors
+
+
+@given(
+    actors=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=3),
+    nodes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+)
+def test_what_is_said_to_fit_the_nodes_fits_in_some_way(
+    actors: list[tuple[int, int]], nodes: list[int]
+) -> None:
+    """Against every way of placing the actors; the greedy one may only refuse too much."""
+    plans = {
+        name: PoolPlan(size, cpus, 0.0, 1)
+        for name, (size, cpus) in zip(NAMES, actors, strict=False)
+    }
+    sizes = [plan.num_cpus for plan in plans.values() for _ in range(plan.size)]
+
+    def placeable(rest: list[float], free: tuple[float, ...]) -> bool:
+        if not rest:
+            return max(free) >= 0.9
+        return any(
+            placeable(rest[1:], (*free[:i], room - rest[0], *free[i + 1 :]))
+            for i, room in enumerate(free)
+            if room >= rest[0] and room not in free[:i]
+        )
+
+    stranded = unplaced(plans, [(float(cpus), 0.0) for cpus in nodes])
+    possible = placeable(sorted(sizes, reverse=True), tuple(map(float, nodes)))
+    if stranded is None:
+        assert possible
+    if max(sizes) > max(nodes):
+        assert stranded is not None
+    if len(nodes) == 1:
+        assert (stranded is None) == possible
+
+
+def test_an_actor_larger_than_every_node_is_told_from_a_cluster_that_is_too_small() -> None:
+    plans = {"features": PoolPlan(1, 4, 0, 1), "classifier": PoolPlan(2, 1, 0, 1)}
+    assert unplaced(plans, [(2, 0), (2, 0), (2, 0), (2, 0)]) == "features"
+    assert unplaced(plans, [(2, 0), (5, 0)]) is None
+    gpus = {"features": PoolPlan(2, 0.5, 0.6, 1)}
+    assert unplaced(gpus, [(8, 1)]) == "features"
+    assert unplaced(gpus, [(8, 1), (8, 1)]) is None
 
 
 def test_what_is_fixed_is_kept_and_the_others_share_the_rest() -> None:

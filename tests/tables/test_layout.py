@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +19,8 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.layout import Listing, defect_images, list_source
+
+ROOT = Path(__file__).parents[2]
 
 MVTEC = {
     "bolt/train/good/000.png",
@@ -101,6 +106,49 @@ def test_what_is_no_image_is_told_with_its_reason(tmp_path: Path) -> None:
     assert dict(listing.stray) == {f"{root}/{name}": why for name, why in strays.items()}
     assert len(listing.stray) == len(strays)
     assert len(listing.entries) == len(MVTEC)
+
+
+def test_a_pipe_among_the_images_is_told_not_opened(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.png"})
+    os.mkfifo(tmp_path / "b.png")
+    listing = list_source(str(tmp_path))
+    assert [Path(entry.uri).name for entry in listing.entries] == ["a.png"]
+    assert listing.stray == [(f"{tmp_path}/b.png", "no regular file")]
+
+
+# Root reads every folder until it gives the right up, which counts for the next program.
+OBEY_THEN_LIST = """
+import os, sys
+from tests.conftest import obey_file_modes
+obey_file_modes()
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+"""
+LIST = """
+import sys
+from pipeline.errors import InputError
+from pipeline.tables.layout import list_source
+try:
+    list_source(sys.argv[1])
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_sub_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path, {"open/a.png", "locked/b.png"})
+    (tmp_path / "locked").chmod(0)
+    done = subprocess.run(
+        [sys.executable, "-c", OBEY_THEN_LIST, LIST, str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    (tmp_path / "locked").chmod(0o700)
+    assert done.stdout.startswith(f"source: {tmp_path}: access denied"), done.stderr
+    assert "locked" in done.stdout
 
 
 def test_one_categorys_own_folder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from pipeline.tables.ledger import (
     recovered_ids,
     remove_work,
     rows_in,
+    settled_ids,
 )
 from pipeline.tables.schemas import SCORES
 from tests.tables.rows import Image, commit, detections, errors, images, keys, scores
@@ -52,8 +54,10 @@ def test_what_is_committed_is_read(run: str) -> None:
     found = images(12)
     written = commit(run, found[:9], found[9:])
     assert read_commits(run) == [written]
-    assert written.scored == [image.id for image in found[:9]]
-    assert written.failed == [image.id for image in found[9:]]
+    assert list(written.scored) == [image.id for image in found[:9]]
+    assert list(written.failed) == [image.id for image in found[9:]]
+    # Their files were not found: a run that continues tries again.
+    assert list(written.unreachable) == list(written.failed)
     assert set(written.parts) == {"scores", "errors", "detections"}
     for name, table in (
         ("scores", scores(found[:9])),
@@ -62,6 +66,7 @@ def test_what_is_committed_is_read(run: str) -> None:
     ):
         assert read_part(run, written.name, written.parts[name]).equals(table)
         assert written.parts[name].rows == table.num_rows
+        assert written.parts[name].memory == table.nbytes
 
 
 def test_the_parts_digests_are_those_of_the_files(run: str) -> None:
@@ -89,7 +94,7 @@ def test_the_spans_are_those_of_every_category(run: str) -> None:
 def test_another_table_may_be_the_primary_one(run: str) -> None:
     table = scores(images(3))
     written = commit_tables(run, {"features": table}, primary="features")
-    assert written.scored == table["image_id"].to_pylist()
+    assert list(written.scored) == table["image_id"].to_pylist()
     assert sum(span.rows for span in written.spans) == 3
 
 
@@ -248,20 +253,23 @@ def test_no_rows_have_no_range() -> None:
     assert rows_in(SCORES.empty_table(), None, 0, 10).num_rows == 0
 
 
-def record(scored: list[int], failed: list[int]) -> Commit:
-    return Commit(uuid.uuid4().hex, {}, scored, failed, [])
+def record(scored: list[int], failed: list[int], unreachable: int) -> Commit:
+    ids = [array("q", some) for some in (scored, failed, failed[:unreachable])]
+    return Commit(uuid.uuid4().hex, {}, *ids, [])
 
 
 big_ids = st.lists(st.one_of(st.integers(0, 8), st.integers(2**63 - 9, 2**63 - 1)), max_size=6)
 
 
 @settings(deadline=None)
-@given(st.lists(st.builds(record, big_ids, big_ids), max_size=6))
-def test_committed_and_recovered_ids(commits: list[Commit]) -> None:
+@given(st.lists(st.builds(record, big_ids, big_ids, st.integers(0, 6)), max_size=6))
+def test_committed_settled_and_recovered_ids(commits: list[Commit]) -> None:
     scored = {i for c in commits for i in c.scored}
     failed = {i for c in commits for i in c.failed}
+    final = {i for c in commits for i in c.failed if i not in c.unreachable}
     for found, expected in (
         (committed_ids(commits), scored | failed),
+        (settled_ids(commits), scored | final),
         (recovered_ids(commits), scored & failed),
     ):
         assert found.dtype == np.int64

@@ -27,6 +27,7 @@ from pipeline.tables.ledger import (
     recovered_ids,
 )
 from pipeline.tables.publication import (
+    FileLimits,
     FilePlan,
     PublishedFile,
     build_file,
@@ -34,7 +35,7 @@ from pipeline.tables.publication import (
     published_record,
     split_ranges,
 )
-from pipeline.tables.schemas import RUN_TABLES, SCORES
+from pipeline.tables.schemas import FEATURES, RUN_TABLES, SCORES
 from tests.tables.rows import (
     Image,
     commit,
@@ -50,7 +51,8 @@ NOTHING = np.empty(0, np.int64)
 
 
 def plans(run: str, table: str, file_rows: int = 10) -> list[FilePlan]:
-    return plan_files(read_commits(run), table, storage.join(run, "tables", table), file_rows)
+    limits = FileLimits(file_rows, memory=2**40)
+    return plan_files(read_commits(run), table, storage.join(run, "tables", table), limits)
 
 
 def publish(run: str, table: str, file_rows: int = 10) -> list[PublishedFile]:
@@ -206,6 +208,25 @@ def test_files_are_about_as_large_as_asked(tmp_path: Path) -> None:
     ]
     # 2100, 600 and 300 rows: 6 of 350, 2 of 300, 1 of 300.
     assert [file.rows for file in files] == pytest.approx([350] * 6 + [300] * 3, abs=5)
+
+
+def test_rows_that_take_much_memory_are_in_smaller_files(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    found = images(200, ["bolt"])
+    rows = [{"image_id": i.id, "category": i.category, "cells": bytes(4000)} for i in found]
+    for start in range(0, 200, 20):
+        batch = pa.Table.from_pylist(rows[start : start + 20], schema=FEATURES)
+        commit_tables(run, {"features": batch}, primary="features")
+    limits = FileLimits(rows=150, memory=100_000)
+    built = [
+        build_file(run, plan, NOTHING)
+        for plan in plan_files(read_commits(run), "features", storage.join(run, "t"), limits)
+    ]
+    files = [file for file in built if file is not None]
+    assert published_keys(files) == in_order(found)
+    sizes = [storage.read_parquet(file.uri).nbytes for file in files]
+    assert max(sizes) < 2 * limits.memory  # ids are spread evenly, not exactly
+    assert sum(sizes) > 7 * limits.memory
 
 
 def test_small_categories_share_a_file(tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.ledger import read_commits
-from pipeline.tables.publication import build_file, plan_files, published_record
+from pipeline.tables.publication import (
+    FileLimits,
+    build_file,
+    plan_files,
+    published_record,
+)
 from pipeline.tables.runs import (
     RunPlaces,
     differences,
@@ -115,7 +120,7 @@ def publish(store: str, run_id: str, *, file_rows: int = 10) -> list[tuple[str |
     files = [
         build_file(places.folder, plan, np.empty(0, np.int64))
         for table in RUN_TABLES
-        for plan in plan_files(commits, table, places.table(table), file_rows)
+        for plan in plan_files(commits, table, places.table(table), FileLimits(file_rows, 2**30))
     ]
     record = published_record(store, [f for f in files if f is not None], {"run_id": run_id})
     storage.write_json(places.published, record)

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.tables import storage
 from pipeline.tables.ledger import read_commits
-from pipeline.tables.publication import build_file, plan_files
+from pipeline.tables.publication import FileLimits, build_file, plan_files
 from pipeline.tables.schemas import DETECTIONS, ERRORS, FEATURES, MANIFEST, RUN_TABLES, SCORES
 from tests.tables.rows import commit, images, in_order
 
@@ -29,7 +29,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     commit(run, found[:50], found[50:])
     files = {}
     for table in ("scores", "detections", "errors"):
-        (plan,) = plan_files(read_commits(run), table, storage.join(run, table), 1000)
+        (plan,) = plan_files(
+            read_commits(run), table, storage.join(run, table), FileLimits(1000, 2**30)
+        )
         file = build_file(run, plan, np.empty(0, np.int64))
         assert file is not None
         files[table] = file.uri
