@@ -226,7 +226,7 @@ class DemoConfig(Section):
     backbone_weights: str | None = None
     """ImageNet weights of the backbone; empty: those in torch's cache, else the classifier's."""
     detector_weights: str | None = None
-    """An ultralytics .pt, trusted by naming it here; empty: no detector."""
+    """A YOLOv8 .pt to fine-tune, trusted by naming it here; empty: no detector."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 

@@ -18,6 +18,7 @@ from pipeline.config import AugmentConfig, DetectorConfig, TrainDetectorConfig
 from pipeline.errors import InputError, RunError
 from pipeline.models.detector import Detector, load_network
 from pipeline.models.detector_training import fine_tune
+from pipeline.models.resnet import fix_arithmetic
 from pipeline.models.specs import DetectorSettings, Epoch, FineTuning
 from pipeline.scoring.bundle import DETECTOR_FILE
 from pipeline.scoring.dataset import FOLDERS, DatasetPlan, write_dataset
@@ -238,8 +239,9 @@ def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         _JUDGED_FLOOR,
         defaults.iou,
         defaults.max_detections,
-        defaults.batch_size,
+        batch_size=1,  # images come one by one, and a batch is always padded to its size
     )
+    fix_arithmetic(config.threads)
     with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
         file = Path(folder) / DETECTOR_FILE
         file.write_bytes(storage.read_bytes(places.weights))
