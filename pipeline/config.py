@@ -226,7 +226,9 @@ class DemoConfig(Section):
     backbone_weights: str | None = None
     """ImageNet weights of the backbone; empty: those in torch's cache, else the classifier's."""
     detector_weights: str | None = None
-    """A YOLOv8 .pt to fine-tune, trusted by naming it here; empty: no detector."""
+    """A YOLOv8 .pt to start from, trusted by naming it here; empty: from scratch."""
+    train_detector: bool = True
+    """Off: no detector, and a demo that is shorter by a minute or more."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 

@@ -96,12 +96,12 @@ class FineTuner(DetectionTrainer):  # type: ignore[misc]
         self.on_epoch(Epoch(done, self.epochs, seconds, loss, state))
 
     def _fit_into_time(self, done: int, seconds: float) -> None:
-        """Lowers the number of epochs, so that the learning rate still falls to its end."""
+        """Fewer epochs than asked for, so that the learning rate still falls to its end in time."""
         limit = self.settings.seconds
         if limit is None:
             return
-        affordable = max(done, int(limit / (seconds / done)))
-        if affordable < self.epochs:
+        affordable = min(self.settings.epochs, max(done, int(limit / (seconds / done))))
+        if affordable != self.epochs:
             self.epochs = self.args.epochs = affordable
             self._setup_scheduler()
             self.scheduler.last_epoch = self.epoch

@@ -151,13 +151,15 @@ def demo_summary(report: Mapping[str, Any]) -> str:
 
 
 def _detector(report: Mapping[str, Any]) -> str:
-    metrics = report["detector"]
-    if metrics is None:
-        return "detector: off, its columns are null; detector_weights=FILE switches it on"
+    trained = report["detector"]
+    if trained is None:
+        return "detector: off, its columns are null; train_detector=true switches it on"
+    metrics = trained["metrics"]["validation"]
     overall = [entry for entry in metrics["hits"] if entry["category"] is None][-1]
     false = metrics["false_boxes"][-1]
     return (
-        f"detector: at confidence {overall['confidence']:g} it hits {overall['hits']} of "
+        f"detector: after {trained['progress']['epoch']} epochs, at confidence "
+        f"{overall['confidence']:g}, it hits {overall['hits']} of "
         f"{overall['n']} held-out defects of the training sample (IoU ≥ {metrics['hit_iou']:g}), "
         f"with {false['per_image']:.2f} false boxes per good image"
     )

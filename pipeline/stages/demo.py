@@ -87,7 +87,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         "store": store,
         "backbone": origin,
         "bundle": fitted["bundle"],
-        "detector": detector and detector["metrics"][VALIDATION],
+        "detector": detector,
     }
 
 
@@ -146,11 +146,11 @@ def _backbone(config: DemoConfig, classifier: Path) -> tuple[str, str]:
 
 
 def _train_detector(training: str, store: str, config: DemoConfig) -> dict[str, Any] | None:
-    """The given weights, fine-tuned on the training sample; None without weights."""
-    if not config.detector_weights:
+    """A detector trained on the training sample; None if none is wanted."""
+    if not config.train_detector:
         return None
     manifest = _with_roles(training, storage.join(store, "manifests", "training-roles.parquet"))
-    log.info("fine-tuning the detector, at most %g minutes", _DETECTOR_MINUTES)
+    log.info("training a YOLOv8n detector, %g minutes at most", _DETECTOR_MINUTES)
     return run_train_detector(
         TrainDetectorConfig(
             manifest=manifest,
@@ -158,7 +158,7 @@ def _train_detector(training: str, store: str, config: DemoConfig) -> dict[str, 
             # The sample is written anew each time: another training, under another name.
             name=f"detector-{open_manifest(manifest).digest[:12]}",
             weights=config.detector_weights,
-            trusted=True,
+            trusted=config.detector_weights is not None,
             image_size=_DETECTOR_SIZE,
             epochs=_DETECTOR_EPOCHS,
             batch_size=_DETECTOR_BATCH,
