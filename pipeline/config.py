@@ -277,7 +277,105 @@ class DemoConfig(Section):
     backbone_weights: str | None = None
     """ImageNet weights of the backbone; empty: those in torch's cache, else the classifier's."""
     detector_weights: str | None = None
-    """An ultralytics .pt, trusted by naming it here; empty: no detector."""
+    """A YOLOv8 .pt to start from, trusted by naming it here; empty: from scratch."""
+    train_detector: bool = True
+    """Off: no detector, and a demo that is shorter by a minute or more."""
+    ray: RayConfig = RayConfig()
+    """The cluster."""
+
+
+class BoxesConfig(Section):
+    """How masks become the detector's boxes."""
+
+    min_area: int = Field(default=10, ge=1)
+    """Marked pixels of the image that a box must hold; smaller ones are dropped."""
+    merge_distance: int = Field(default=10, ge=0)
+    """Boxes with fewer unmarked rows or columns between them become one, in pixels of the image."""
+    classes: Literal["defect", "category_defecttype"] = "defect"
+    """One class `defect`, or one per category and defect type."""
+    unmarked: Literal["refuse", "skip"] = "refuse"
+    """What becomes of a defect image without a mask, or whose mask holds no box."""
+
+
+class ExportDetectionConfig(Section):
+    """Settings of jobs/export_detection.py."""
+
+    manifest: str
+    """A manifest with roles."""
+    target: str
+    """A local folder that isn't there yet: the dataset in ultralytics' format."""
+    boxes: BoxesConfig = BoxesConfig()
+    """Masks to boxes."""
+    max_side: int | None = Field(default=None, ge=32)
+    """Larger images are shrunk to this longer side in pixels; empty: every image as it is."""
+    limits: LimitsConfig = LimitsConfig()
+    """What is refused."""
+    threads: int | None = Field(default=None, ge=1)
+    """Images that are read at once; empty: one per CPU."""
+
+
+class AugmentConfig(Section):
+    """How training images are varied; hue and saturation never are."""
+
+    flip_horizontal: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a mirror image, left to right."""
+    flip_vertical: float = Field(default=0.5, ge=0, le=1)
+    """Probability of a mirror image, top to bottom; 0 where up and down differ."""
+    brightness: float = Field(default=0.2, ge=0, le=1)
+    """Largest relative change of brightness."""
+    shift: float = Field(default=0.1, ge=0, le=0.9)
+    """Largest shift as a share of the side."""
+    scale: float = Field(default=0.2, ge=0, le=0.9)
+    """Largest relative change of size."""
+    mosaic: float = Field(default=0.0, ge=0, le=1)
+    """Probability of a picture put together from four, which no line ever shows."""
+
+
+class TrainDetectorConfig(Section):
+    """Settings of jobs/train_detector.py."""
+
+    manifest: str
+    """A manifest with roles: `fit` rows train, rows of evaluate_role are judged."""
+    store: str
+    """The store; the model goes to <store>/models/<name>/."""
+    name: str = Field(default="detector", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The model's name."""
+    weights: str | None = None
+    """An ultralytics YOLOv8 .pt to start from; empty: a YOLOv8n from scratch."""
+    trusted: bool = False
+    """An ultralytics .pt is a pickle and can run code: true says that its origin is trusted."""
+    boxes: BoxesConfig = BoxesConfig()
+    """Masks to boxes."""
+    image_size: int = Field(default=640, ge=32, le=4096, multiple_of=32)
+    """Side in pixels of the letterboxed square; score with the same."""
+    epochs: int = Field(default=60, ge=1)
+    """Passes over the `fit` images; no row chooses among them, the last weights are taken."""
+    batch_size: int = Field(default=8, ge=2)
+    """Images per step."""
+    learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    """Of AdamW; it falls linearly to a hundredth."""
+    freeze: int = Field(default=0, ge=0, le=22)
+    """Layers, counted from the input, that keep the weights they start with; 10: the backbone."""
+    good_per_defect: float = Field(default=1.0, ge=0)
+    """Good images that train as background, per defect image; more of them are left out."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Epochs are lowered so that training ends after about this long; then weights depend on it."""
+    augment: AugmentConfig = AugmentConfig()
+    """Varying the training images."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random."""
+    threads: int = Field(default=2, ge=1)
+    """Threads of the arithmetic; the same number gives the same weights on one kind of CPU."""
+    evaluate_role: Literal["validation", "test"] = "validation"
+    """The held-out rows that the model is judged on."""
+    confidences: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.05, 0.25), min_length=1
+    )
+    """Confidences at which hits and false boxes are counted."""
+    state_s: float = Field(default=20.0, ge=0)
+    """Seconds between two states that a killed training continues from; about 50 MB each."""
+    limits: LimitsConfig = LimitsConfig()
+    """What is refused."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -455,7 +553,7 @@ C = TypeVar("C", bound=Section)
 # Set by Ray in a driver that `ray job submit` started.
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Settings that name a place every node must find.
-_PLACES = frozenset(("store", "manifest", "source", "folder"))
+_PLACES = frozenset(("store", "manifest", "source", "folder", "target"))
 
 # What the parser raises: its own errors, those of a value like 2026-13-45, which looks like a
 # date, and that of nesting without end.

@@ -59,7 +59,7 @@ class Detector:
         """
         self.settings = settings
         self.device = default_device()
-        self._model = _load(weights, what).fuse(verbose=False).eval().requires_grad_(False)
+        self._model = load_network(weights, what).fuse(verbose=False).eval().requires_grad_(False)
         self._model.to(self.device)
         self.class_names: dict[int, str] = {int(k): str(v) for k, v in self._model.names.items()}
 
@@ -98,13 +98,28 @@ def _boxes(rows: np.ndarray) -> Boxes:
     )
 
 
-def _load(weights: Path, what: str) -> Any:
+def require_quiet() -> None:
+    """Imports ultralytics with its network switched off.
+
+    Raises:
+        RuntimeError: it was imported before, with its network on.
+    """
     quiet_ultralytics()
     import ultralytics.utils
-    from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
     if ultralytics.utils.ONLINE or ultralytics.utils.AUTOINSTALL:
         raise RuntimeError("ultralytics was imported before linescore could switch its network off")
+
+
+def load_network(weights: Path, what: str) -> Any:
+    """The detection network of an ultralytics checkpoint, without running what it pickles.
+
+    Raises:
+        InputError: the file is no such checkpoint.
+    """
+    require_quiet()
+    from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
     try:
         model, _ = load_checkpoint(str(weights))
     except (TypeError, AttributeError, KeyError, RuntimeError) as error:

@@ -145,10 +145,24 @@ def demo_summary(report: Mapping[str, Any]) -> str:
         "AUROC on the archive's test images; the classifier saw none of the archive's images.",
         f"backbone: {report['backbone']}",
     ]
-    if "detections" not in report["tables"]:
-        lines.append("detector: off, its columns are null; detector_weights=FILE switches it on")
+    lines.append(_detector(report))
     lines += [f"{name}: {where}" for name, where in report["tables"].items()]
     return "\n".join([*lines, "", "to try, in DuckDB:", _query(report)])
+
+
+def _detector(report: Mapping[str, Any]) -> str:
+    trained = report["detector"]
+    if trained is None:
+        return "detector: off, its columns are null; train_detector=true switches it on"
+    metrics = trained["metrics"]["validation"]
+    overall = [entry for entry in metrics["hits"] if entry["category"] is None][-1]
+    false = metrics["false_boxes"][-1]
+    return (
+        f"detector: after {trained['progress']['epoch']} epochs, at confidence "
+        f"{overall['confidence']:g}, it hits {overall['hits']} of "
+        f"{overall['n']} held-out defects of the training sample (IoU ≥ {metrics['hit_iou']:g}), "
+        f"with {false['per_image']:.2f} false boxes per good image"
+    )
 
 
 def _query(report: Mapping[str, Any]) -> str:

@@ -81,6 +81,12 @@ class Failure:
 
 def prepare(uri: str, sha256: str | None, options: PrepareOptions) -> Prepared | Failure:
     """Reads, checks, decodes and resizes one image; never raises for what the image is."""
+    image = read_image(uri, sha256, options)
+    return image if isinstance(image, Failure) else _resized(image, options)
+
+
+def read_image(uri: str, sha256: str | None, options: PrepareOptions) -> DecodedImage | Failure:
+    """Reads, checks and decodes one image; never raises for what the image is."""
     content = fetch(uri, options.attempts, options.max_bytes)
     if isinstance(content, Failure):
         return content
@@ -93,10 +99,9 @@ def prepare(uri: str, sha256: str | None, options: PrepareOptions) -> Prepared |
                 "index again",
             )
     try:
-        image = decode(content, options.limits)
+        return decode(content, options.limits)
     except ImageError as error:
         return Failure(error.error_type, f"{uri}: {error}")
-    return _resized(image, options)
 
 
 def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:

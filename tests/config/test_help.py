@@ -16,12 +16,14 @@ from jobs.cli import verbs
 from pipeline.config import (
     CalibrateConfig,
     DemoConfig,
+    ExportDetectionConfig,
     FitConfig,
     IndexConfig,
     ScoreConfig,
     Section,
     SplitConfig,
     TrainClassifierConfig,
+    TrainDetectorConfig,
     load,
     parse,
 )
@@ -35,6 +37,8 @@ MODELS: dict[str, type[Section]] = {
     "split": SplitConfig,
     "train_classifier": TrainClassifierConfig,
     "demo": DemoConfig,
+    "export_detection": ExportDetectionConfig,
+    "train_detector": TrainDetectorConfig,
 }
 FILES = sorted((ROOT / "configs").glob("*"))
 # What only the work needs: each takes longer to load than the rest of a --help together.

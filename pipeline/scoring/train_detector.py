@@ -1,0 +1,249 @@
+"""Training a detector from a manifest's rows into the store, in the process that calls it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import AugmentConfig, DetectorConfig, TrainDetectorConfig
+from pipeline.errors import InputError, RunError
+from pipeline.models.detector import Detector, load_network
+from pipeline.models.detector_training import fine_tune
+from pipeline.models.resnet import fix_arithmetic
+from pipeline.models.specs import DetectorSettings, Epoch, FineTuning
+from pipeline.scoring.bundle import DETECTOR_FILE
+from pipeline.scoring.dataset import FOLDERS, DatasetPlan, write_dataset
+from pipeline.scoring.detector_quality import detector_quality
+from pipeline.scoring.labelled import class_names, label_options, rows_by_role
+from pipeline.tables import storage
+from pipeline.tables.manifest import open_manifest
+from pipeline.tables.roles import FIT
+from pipeline.tables.trained_on import trained_on_bytes, trained_on_file, trained_on_ids
+
+# Boxes that the precision counts go far below any threshold in use.
+_JUDGED_FLOOR = 0.001
+# Settings that don't change the weights.
+_NOT_IDENTITY = {
+    "manifest",
+    "store",
+    "name",
+    "trusted",
+    "evaluate_role",
+    "confidences",
+    "state_s",
+    "ray",
+}
+
+
+@dataclass(frozen=True)
+class ModelPlaces:
+    """Where the pieces of one trained detector lie."""
+
+    folder: str
+
+    @property
+    def weights(self) -> str:
+        """The finished detector."""
+        return storage.join(self.folder, DETECTOR_FILE)
+
+    @property
+    def trained_on(self) -> str:
+        """Which images it has seen."""
+        return trained_on_file(self.weights)
+
+    @property
+    def record(self) -> str:
+        """Settings and metrics; written last."""
+        return storage.join(self.folder, "training.json")
+
+    @property
+    def work(self) -> str:
+        """What an unfinished training leaves."""
+        return storage.join(self.folder, "work")
+
+    @property
+    def started(self) -> str:
+        """What the unfinished training is."""
+        return storage.join(self.work, "started.json")
+
+    @property
+    def state(self) -> str:
+        """What it continues from."""
+        return storage.join(self.work, "state.pt")
+
+    @property
+    def progress(self) -> str:
+        """How far it is."""
+        return storage.join(self.work, "progress.json")
+
+
+def model_places(store: str, name: str) -> ModelPlaces:
+    """The places of a model in a store."""
+    return ModelPlaces(storage.join(store, "models", name))
+
+
+def check_training(config: TrainDetectorConfig) -> dict[str, Any]:
+    """Checks everything that can be known before any work; what the weights will depend on.
+
+    Raises:
+        InputError: the manifest has no roles or no defect to train on, or weights that are
+            missing, damaged or not trusted.
+    """
+    manifest = open_manifest(config.manifest)
+    rows = rows_by_role(config.manifest, {FIT, config.evaluate_role}, "training")
+    class_names(rows[FIT], label_options(config.boxes, config.limits))
+    if not rows[config.evaluate_role].num_rows:
+        raise InputError(
+            f"evaluate_role: no image of {config.manifest} has the role {config.evaluate_role!r}; "
+            "a model that nothing judges is not trained"
+        )
+    return {
+        "kind": "train_detector",
+        "manifest_digest": manifest.digest,
+        "weights_sha256": _weights_digest(config),
+        "settings": config.model_dump(mode="json", exclude=_NOT_IDENTITY | {"weights"}),
+    }
+
+
+def _weights_digest(config: TrainDetectorConfig) -> str | None:
+    if config.weights is None:
+        return None
+    field = f"weights: {config.weights}"
+    if not config.trusted:
+        raise InputError(
+            f"{field}: an ultralytics .pt is a pickle, which can run code when it is loaded; "
+            "if you know where it comes from, say so with trusted=true"
+        )
+    try:
+        content = Path(config.weights).read_bytes()
+    except OSError as error:
+        raise InputError(f"{field}: can't be read: {error.strerror}") from None
+    load_network(Path(config.weights), field)
+    return hashlib.sha256(content).hexdigest()
+
+
+def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str, Any]:
+    """Trains, from where an earlier attempt was cut off; weights and record of images are kept.
+
+    Returns:
+        What was trained on, for the record.
+
+    Raises:
+        InputError: a mask that can't be used.
+        RunError: the loss became infinite, or no image could be read.
+    """
+    options = label_options(config.boxes, config.limits)
+    rows = rows_by_role(config.manifest, {FIT}, "training")[FIT]
+    names = class_names(rows, options)
+    with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
+        plan = DatasetPlan(Path(folder), names, options, max_side=config.image_size)
+        written = write_dataset({FIT: _chosen(rows, config.good_per_defect)}, plan)[FIT]
+        if not written.defects:
+            raise RunError(f"training: none of the defect images could be used: {written.examples}")
+        before = storage.read_bytes(places.state) if storage.exists(places.state) else None
+        images = Path(folder) / "images" / FOLDERS[FIT]
+        keep = _Keeper(places, config.state_s)
+        weights = fine_tune(images, names, _fine_tuning(config), keep, before)
+    ids = np.array(written.image_ids, np.int64)
+    storage.write_bytes(places.trained_on, trained_on_bytes(ids, np.empty(0, np.int64)))
+    storage.write_bytes(places.weights, weights)
+    return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
+
+
+def _chosen(rows: pa.Table, good_per_defect: float) -> pa.Table:
+    """All defects, and the first good images by id, which is a hash: as good as drawn."""
+    defect = pc.fill_null(rows.column("is_defect"), False)
+    defects = rows.filter(defect)
+    others = rows.filter(pc.invert(defect))
+    good = others.slice(0, round(good_per_defect * defects.num_rows))
+    return pa.concat_tables([defects, good]).sort_by("image_id")
+
+
+class _Keeper:
+    """Writes an epoch's state, not too often, and what people want to know of it."""
+
+    def __init__(self, places: ModelPlaces, state_s: float) -> None:
+        self._places, self._state_s = places, state_s
+        self._written = time.monotonic()
+        self.facts: dict[str, Any] = {}
+
+    def __call__(self, epoch: Epoch) -> None:
+        self.facts = {
+            "epoch": epoch.number,
+            "epochs": epoch.epochs,
+            "seconds": round(epoch.seconds, 1),
+            "loss": {name: round(value, 4) for name, value in epoch.loss.items()},
+        }
+        if time.monotonic() - self._written >= self._state_s:
+            storage.write_bytes(self._places.state, epoch.state())
+            self._written = time.monotonic()
+        storage.write_json(self._places.progress, self.facts)
+
+
+def _fine_tuning(config: TrainDetectorConfig) -> FineTuning:
+    return FineTuning(
+        weights=Path(config.weights) if config.weights else None,
+        image_size=config.image_size,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        freeze=config.freeze,
+        seconds=config.minutes * 60 if config.minutes else None,
+        seed=config.seed,
+        threads=config.threads,
+        augment=_augment(config.augment),
+    )
+
+
+def _augment(config: AugmentConfig) -> Mapping[str, float]:
+    """By ultralytics' names; hue and saturation stay, since grey has none and colour tells."""
+    return {
+        "fliplr": config.flip_horizontal,
+        "flipud": config.flip_vertical,
+        "hsv_h": 0.0,
+        "hsv_s": 0.0,
+        "hsv_v": config.brightness,
+        "translate": config.shift,
+        "scale": config.scale,
+        "mosaic": config.mosaic,
+    }
+
+
+def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str, Any]:
+    """The metrics of the finished detector on the configured role.
+
+    Raises:
+        InputError: the detector has seen one of the rows.
+    """
+    options = label_options(config.boxes, config.limits)
+    rows = rows_by_role(config.manifest, {config.evaluate_role}, "judging")[config.evaluate_role]
+    seen = trained_on_ids(storage.read_bytes(places.trained_on), places.trained_on)
+    both = np.intersect1d(rows.column("image_id").to_numpy(), seen)
+    if len(both):
+        raise InputError(
+            f"evaluate_role: image {both[0]} is among the {len(seen)} that {places.weights} was "
+            "trained on; a model isn't judged on what it has seen"
+        )
+    defaults = DetectorConfig(weights="")
+    settings = DetectorSettings(
+        config.image_size,
+        _JUDGED_FLOOR,
+        defaults.iou,
+        defaults.max_detections,
+        batch_size=1,  # images come one by one, and a batch is always padded to its size
+    )
+    fix_arithmetic(config.threads)
+    with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
+        file = Path(folder) / DETECTOR_FILE
+        file.write_bytes(storage.read_bytes(places.weights))
+        detector = Detector(file, settings, f"detector: {places.weights}")
+        return detector_quality(detector, rows, config.evaluate_role, options, config.confidences)

@@ -1,0 +1,145 @@
+"""Training a detector on the cluster: one task, on a GPU where there is one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import ray
+
+from pipeline.config import TrainDetectorConfig
+from pipeline.errors import InputError, RunError
+from pipeline.scoring.train_detector import (
+    ModelPlaces,
+    check_training,
+    judge_detector,
+    model_places,
+    train_detector,
+)
+from pipeline.stages.cluster import connected, result_of
+from pipeline.stages.provenance import environment, now
+from pipeline.tables import storage
+from pipeline.tables.runs import differences
+
+SCHEMA_VERSION = "1"
+# Seconds between two looks at the task, and between two lines about it.
+_LOOK_S, _LINE_S = 1.0, 15.0
+
+log = logging.getLogger("linescore")
+
+
+def run_train_detector(config: TrainDetectorConfig) -> dict[str, Any]:
+    """Trains a detector and judges it, or finishes the training that was begun under its name.
+
+    Returns:
+        The record that lies beside the weights, with the folder and what was new.
+
+    Raises:
+        InputError: something given is wrong, or the name belongs to another training.
+        RunError: the training failed.
+    """
+    store = storage.absolute(config.store)
+    changes = {"store": store, "manifest": storage.absolute(config.manifest)}
+    if config.weights:
+        changes["weights"] = storage.absolute(config.weights)
+    config = config.model_copy(update=changes)
+    places = model_places(store, config.name)
+    identity = check_training(config)
+    storage.require_writable(store, "store")
+    record = _earlier(places, identity)
+    missing = record is None or _judged(record, config) is None
+    if record is None or missing:
+        with connected(config.ray):
+            record = _work(config, places, identity, record)
+    storage.remove(places.work)
+    return record | {"folder": places.folder, "already_trained": not missing}
+
+
+def _earlier(places: ModelPlaces, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the same training, if it is finished; an unfinished one is marked as begun.
+
+    Raises:
+        InputError: the name belongs to another training.
+    """
+    finished = storage.exists(places.record)
+    place = places.record if finished else places.started
+    if not storage.exists(place):
+        storage.write_json(places.started, {"identity": identity, "started_at": now()})
+        return None
+    record: dict[str, Any] = storage.read_json(place)
+    changed = differences(record.get("identity", {}), identity)
+    if changed:
+        raise InputError(
+            f"name: {places.folder}: holds a training with other settings; "
+            + "; ".join(changed)
+            + ". Use another name, or the settings it was started with"
+        )
+    return record if finished else None
+
+
+def _judged(record: dict[str, Any], config: TrainDetectorConfig) -> dict[str, Any] | None:
+    """The metrics that the config asks for, if they are known."""
+    metrics: dict[str, Any] | None = record["metrics"].get(config.evaluate_role)
+    known = metrics is not None and metrics["confidences"] == list(config.confidences)
+    return metrics if known else None
+
+
+def _work(
+    config: TrainDetectorConfig,
+    places: ModelPlaces,
+    identity: dict[str, Any],
+    record: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Trains unless that was done, judges, and writes the record."""
+    if record is None:
+        facts = _await(_start(train_detector, config, places), places)
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "model": "detector",
+            "identity": identity,
+            "config": config.model_dump(mode="json"),
+            "seed": config.seed,
+            "environment": environment(),
+            **facts,
+            "metrics": {},
+        }
+    metrics = _await(_start(judge_detector, config, places), places)
+    metrics["confidences"] = list(config.confidences)
+    record["metrics"][config.evaluate_role] = metrics
+    record["finished_at"] = now()
+    storage.write_json(places.record, record)
+    return record
+
+
+def _start(function: Any, config: TrainDetectorConfig, places: ModelPlaces) -> Any:
+    """A task with as many CPUs as it has threads, as far as there are, and a GPU if there is one.
+
+    A task whose node dies starts again, and continues from the state in the store.
+    """
+    total = ray.cluster_resources()
+    cpus = min(config.threads, int(total.get("CPU", 1)))
+    gpus = 1 if total.get("GPU") else 0
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(function)
+    return task.remote(config, places)
+
+
+def _await(reference: Any, places: ModelPlaces) -> dict[str, Any]:
+    """The task's result; says now and then how far it is."""
+    said, epoch = time.monotonic(), 0
+    while not ray.wait([reference], timeout=_LOOK_S)[0]:
+        if time.monotonic() - said < _LINE_S or not storage.exists(places.progress):
+            continue
+        facts = storage.read_json(places.progress)
+        if facts["epoch"] > epoch:
+            said, epoch = time.monotonic(), facts["epoch"]
+            loss = ", ".join(f"{name} {value:.3f}" for name, value in facts["loss"].items())
+            log.info("epoch %d of %d, %s", epoch, facts["epochs"], loss)
+    try:
+        result: dict[str, Any] = result_of(reference)
+    except ray.exceptions.WorkerCrashedError as error:
+        raise RunError(
+            f"training {places.folder}: its process was killed ({error}); the same command "
+            "continues"
+        ) from None
+    return result
