@@ -27,14 +27,17 @@ def steps(shared: Path, store: Path) -> dict[str, list[str]]:
     here = f"store={store}"
     return {
         "index": [f"source={shared / 'real'}", here, "name=real"],
-        "split": [f"manifest={store}/manifests/real.parquet", here, "name=real-split", "folds=5"],
+        "split": [f"manifest={store}/manifests/real.parquet", here, "name=real-split", "folds=3"],
         "train_classifier": [
             manifest,
             here,
             "name=classifier",
             f"weights={backbone}",
-            "folds=5",
-            "leave_one_defect_type_out=true",
+            "trainable=layer3",
+            "epochs=15",
+            "batch_size=16",
+            "layer_learning_rate=0.0003",
+            "folds=3",
         ],
         "train_detector": [
             manifest,
@@ -43,6 +46,8 @@ def steps(shared: Path, store: Path) -> dict[str, list[str]]:
             f"weights={shared / YOLO}",
             "trusted=true",
             f"image_size={DETECTOR_SIDE}",
+            "epochs=40",
+            "good_per_defect=0.5",
         ],
         "fit": [
             manifest,
