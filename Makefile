@@ -22,7 +22,7 @@ check: $(INSTALLED)
 
 unit: $(INSTALLED)
 	$(BIN)/coverage run -m pytest -m "not slow" $(TESTS)
-	$(BIN)/coverage report --include='pipeline/stats/*,pipeline/tables/*,pipeline/config.py' --fail-under=95
+	$(BIN)/coverage report --include='pipeline/stats/*,pipeline/tables/*,pipeline/config/*' --fail-under=95
 
 # The same checks at their full size.
 acceptance: $(INSTALLED)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import AugmentConfig, DetectorConfig, TrainDetectorConfig
+from pipeline.config import DetectorAugmentationConfig, DetectorConfig, TrainDetectorConfig
 from pipeline.errors import InputError, RunError
 from pipeline.models.detector import Detector, load_network
 from pipeline.models.detector_training import fine_tune
@@ -204,7 +204,7 @@ def _fine_tuning(config: TrainDetectorConfig) -> FineTuning:
     )
 
 
-def _augment(config: AugmentConfig) -> Mapping[str, float]:
+def _augment(config: DetectorAugmentationConfig) -> Mapping[str, float]:
     """By ultralytics' names; hue and saturation stay, since grey has none and colour tells."""
     return {
         "fliplr": config.flip_horizontal,

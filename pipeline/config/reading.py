@@ -1,0 +1,181 @@
+"""Settings from YAML and the command line, with errors that name file, key and value."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.config.sections import Section
+from pipeline.errors import InputError
+
+C = TypeVar("C", bound=Section)
+
+# Set by Ray in a driver that `ray job submit` started.
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Settings that name a place every node must find.
+_PLACES = frozenset(("store", "manifest", "source", "folder", "target"))
+
+# What the parser raises: its own errors, those of a value like 2026-13-45, which looks like a
+# date, and that of nesting without end.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
+
+def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -> C:
+    """The settings that a command line asks for.
+
+    Args:
+        model: the job's settings.
+        description: the job's docstring.
+        argv: arguments; None: the process's own.
+
+    Raises:
+        InputError: a file that can't be read, an unknown key, a wrong value.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="settings (KEY=VALUE, nested with dots):\n" + "\n".join(_describe(model)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the settings")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override one setting")
+    arguments = parser.parse_intermixed_args(argv)
+    config = load(model, arguments.config, arguments.settings)
+    if _SUBMITTED in os.environ:
+        _require_absolute(config)
+    return config
+
+
+def _require_absolute(config: Section) -> None:
+    """A submitted job runs in a copy of its working directory that is thrown away.
+
+    Raises:
+        InputError: a path that would lie in that copy.
+    """
+    for name in _PLACES & type(config).model_fields.keys():
+        place = getattr(config, name)
+        if not os.path.isabs(place) and "://" not in place:  # noqa: PTH117
+            raise InputError(
+                f"{name}: {place}: is relative, and a submitted job runs in a temporary copy of "
+                f"its working directory; give {name}= as an absolute path or an s3:// URI"
+            )
+
+
+def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
+    """The settings in a YAML file, changed by `KEY=VALUE` strings.
+
+    Raises:
+        InputError: naming the file, the key, the value and what is allowed.
+    """
+    values = _read_yaml(file) if file else {}
+    for setting in settings:
+        _override(values, setting)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        overridden = [setting.partition("=")[0] for setting in settings]
+        lines = [
+            f"{_source(file, overridden, detail['loc'])}: {_explain(model, detail)}"
+            for detail in error.errors()
+        ]
+        raise InputError("\n".join(lines)) from None
+
+
+def _source(file: str | None, overridden: Sequence[str], path: Sequence[Any]) -> str:
+    dotted = ".".join(map(str, path)) + "."
+    given_there = any(dotted.startswith(f"{key}.") for key in overridden)
+    return "the command line" if file is None or given_there else file
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"--config {file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {file}: can't be read: {error}") from None
+    except _NOT_YAML as error:
+        raise InputError(f"--config {file}: is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise InputError(f"--config {file}: holds a {kind}, where `key: value` lines belong")
+    return values
+
+
+def _override(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"{setting!r} on the command line: write KEY=VALUE, such as store=data")
+    value = _value(text)
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = values.setdefault(name, {})
+        if inner is None:
+            inner = values[name] = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"{setting!r}: {name} holds {inner!r}, which has no keys below it")
+        values = inner
+    values[last] = value
+
+
+def _value(text: str) -> Any:
+    # Scalars stay text, which pydantic turns into the field's own type: a digest of
+    # digits alone must not become a number.
+    if text in ("", "null", "~"):
+        return None
+    if text[0] not in "[{":
+        return text
+    try:
+        return yaml.safe_load(text)
+    except _NOT_YAML:
+        return text
+
+
+def _explain(model: type[Section], detail: Any) -> str:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(model, detail["loc"][:-1])
+        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        return f"{path}: unknown key (value {detail['input']!r}); {hint}"
+    if detail["type"] == "missing":
+        return f"{path}: is missing; give it in the file or as {path}=VALUE"
+    return f"{path}: {detail['msg']}, not {detail['input']!r}"
+
+
+def _keys_at(model: type[Section], path: Sequence[Any]) -> list[str]:
+    for name in path:
+        inner = _section(model.model_fields[str(name)].annotation)
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def _describe(model: type[Section], prefix: str = "", *, optional: bool = False) -> list[str]:
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = _section(field.annotation)
+        if inner is not None:
+            lines += _describe(inner, f"{prefix}{name}.", optional=field.default is None)
+            continue
+        needed = f"required where there is a {prefix[:-1]}" if optional else "required"
+        default = needed if field.is_required() else f"default {field.default}"
+        lines.append(f"  {prefix}{name} ({default})\n      {field.description}")
+    return lines

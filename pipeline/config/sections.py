@@ -1,0 +1,52 @@
+"""What every job's settings share: the base of all sections, the cluster, pools and limits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+
+
+class Section(BaseModel):
+    """A part of a config: frozen, described field by field, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class RayConfig(Section):
+    """Which Ray cluster does the work."""
+
+    address: str | None = None
+    """Address of a running cluster; empty: the job's own cluster, else a local one is started."""
+    num_cpus: int | None = Field(default=None, ge=1)
+    """Logical CPUs of a local Ray; empty: those of the machine, at least 2."""
+    resource_wait_s: float = Field(default=15.0, ge=0)
+    """Seconds to wait for CPUs and GPUs that other jobs hold before giving up."""
+
+
+class PoolConfig(Section):
+    """One actor pool."""
+
+    size: int | None = Field(default=None, ge=1)
+    """Actors in the pool; empty: from the CPUs and GPUs there are."""
+    num_cpus: float | None = Field(default=None, gt=0)
+    """Logical CPUs an actor reserves; empty: an equal share that leaves one for reading."""
+    num_gpus: float | None = Field(default=None, ge=0)
+    """Fraction of a GPU an actor reserves; empty: an equal share of the GPUs there are."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of the arithmetic in one actor; fixed, so that scores don't depend on the machine."""
+
+
+class LimitsConfig(Section):
+    """What an image may be before it goes to the errors table."""
+
+    max_pixels: int = Field(default=200_000_000, ge=1)
+    """Largest width × height that is decoded."""
+    max_bytes: int = Field(default=1_000_000_000, ge=1)
+    """Largest file that is read: an uncompressed RGB image of 200 million pixels has 600 MB."""
+    min_side: int = Field(default=16, ge=1)
+    """Shortest side in pixels that is scored."""
+    fetch_attempts: int = Field(default=3, ge=1)
+    """Tries to read a file when the failure can pass (throttling, time-outs)."""
