@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.config import BoxesConfig, LimitsConfig
 from pipeline.errors import InputError
 from pipeline.images.boxes import BoxRules, marked, mask_boxes
-from pipeline.images.decode import DecodeLimits
-from pipeline.scoring.prepare import Failure, PrepareOptions, read_image
+from pipeline.scoring.prepare import Failure, PrepareOptions, options_for, read_image
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest, with_all_columns
 from pipeline.tables.roles import require_roles
@@ -69,9 +68,8 @@ class Labelled:
 
 def label_options(boxes: BoxesConfig, limits: LimitsConfig) -> LabelOptions:
     """The settings of a config."""
-    decode_limits = DecodeLimits(limits.max_pixels, limits.min_side)
     return LabelOptions(
-        PrepareOptions(decode_limits, limits.fetch_attempts, limits.max_bytes),
+        options_for(limits),
         BoxRules(boxes.min_area, boxes.merge_distance),
         boxes.classes != DEFECT,
         boxes.unmarked == "skip",

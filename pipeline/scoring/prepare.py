@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.config import LimitsConfig
 from pipeline.errors import InputError
 from pipeline.images.decode import DecodedImage, DecodeLimits, ImageError, decode
 from pipeline.images.geometry import letterbox, resize_square
@@ -50,6 +51,14 @@ class PrepareOptions:
     square: int | None = None
     letterboxed: int | None = None
     verify: bool = True
+
+
+def options_for(
+    limits: LimitsConfig, square: int | None = None, letterboxed: int | None = None
+) -> PrepareOptions:
+    """Options under a job's limits, with the sides in px of what is made of each image."""
+    sizes = DecodeLimits(limits.max_pixels, limits.min_side)
+    return PrepareOptions(sizes, limits.fetch_attempts, limits.max_bytes, square, letterboxed)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from pipeline.errors import InputError, RunError
-from pipeline.images.decode import DecodeLimits
 from pipeline.models.augment import Augmentation
 from pipeline.models.classifier_training import EpochSettings
-from pipeline.scoring.prepare import PrepareOptions
+from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import quiet
 from pipeline.stages.classifier_loop import IMAGES, LoopSettings, train_loop
 from pipeline.stages.classifier_plan import used_table
@@ -109,11 +108,7 @@ def _images(work: Work) -> Dataset:
     config = work.config
     table = used_table(work.plan, work.rows, config.seed)
     blocks = [table.slice(i, _BLOCK_ROWS) for i in range(0, len(table), _BLOCK_ROWS)]
-    options = PrepareOptions(
-        DecodeLimits(config.limits.max_pixels, config.limits.min_side),
-        config.limits.fetch_attempts,
-        square=config.image_size,
-    )
+    options = options_for(config.limits, square=config.image_size)
     return ray.data.from_arrow(blocks).map_batches(
         prepare_block,
         fn_kwargs={"options": options},

@@ -17,12 +17,11 @@ import ray
 
 from pipeline.config import FitConfig
 from pipeline.errors import InputError, RunError
-from pipeline.images.decode import DecodeLimits
 from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.build import BundleBuilder
 from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
 from pipeline.scoring.ingredients import Ingredients, load_ingredients
-from pipeline.scoring.prepare import PrepareOptions
+from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows, usable_rows
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.columns import unpack
@@ -190,12 +189,7 @@ def _extract(work: FitWork, plan: PoolPlan) -> None:
     config, spec = work.config, work.ingredients.spec
     weights = ray.put(work.ingredients.files[BACKBONE_FILE])
     pool = PoolStage(FitActor, (weights, spec.features, spec.feature_batch, plan.threads), plan)
-    options = PrepareOptions(
-        DecodeLimits(config.limits.max_pixels, config.limits.min_side),
-        config.limits.fetch_attempts,
-        config.limits.max_bytes,
-        square=spec.image_size,
-    )
+    options = options_for(config.limits, square=spec.image_size)
     chain_plan = ChainPlan(
         config.manifest, done, wanted, options, (pool,), config.block_rows, config.commit_rows
     )

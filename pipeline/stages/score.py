@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from pipeline.config import ScoreConfig
 from pipeline.errors import InputError, RunError
-from pipeline.images.decode import DecodeLimits
 from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
-from pipeline.scoring.prepare import PrepareOptions
+from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.decode import LETTERBOXED, SQUARE
@@ -233,14 +232,12 @@ def _score(work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: P
 def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> ChainPlan:
     config, spec = work.config, work.bundle.spec
     needed = {_IMAGE_OF[name] for name in work.models}
-    options = PrepareOptions(
-        limits=DecodeLimits(config.limits.max_pixels, config.limits.min_side),
-        attempts=config.limits.fetch_attempts,
-        max_bytes=config.limits.max_bytes,
+    options = options_for(
+        config.limits,
         square=spec.image_size if SQUARE in needed else None,
         letterboxed=spec.detector.image_size if LETTERBOXED in needed and spec.detector else None,
-        verify=config.verify_content,
     )
+    options = replace(options, verify=config.verify_content)
     pools = tuple(
         PoolStage(ACTORS[name], _actor_settings(work, name, plans[name]), plans[name])
         for name in work.models

@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from pipeline.config import SplitConfig
 from pipeline.errors import InputError
-from pipeline.images.decode import DecodeLimits
-from pipeline.scoring.prepare import PrepareOptions
+from pipeline.scoring.prepare import options_for
 from pipeline.stages.cluster import connected
 from pipeline.stages.contact_sheets import draw_sheets
 from pipeline.stages.groups import Grouping, make_groups
@@ -46,9 +45,7 @@ def run_split(config: SplitConfig) -> dict[str, Any]:
         )
     manifest = open_manifest(source)
     rows = _ordered(with_all_columns(storage.read_parquet(source)))
-    options = PrepareOptions(
-        DecodeLimits(config.limits.max_pixels, config.limits.min_side), config.limits.fetch_attempts
-    )
+    options = options_for(config.limits)
     storage.require_writable(store, "store")
     with connected(config.ray):
         grouping = make_groups(rows, config, options)
