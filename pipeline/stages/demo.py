@@ -42,7 +42,7 @@ _IMAGENET = "IMAGENET1K_V1"
 _DETECTOR_SIZE = 160
 _DETECTOR_EPOCHS = 12
 _DETECTOR_BATCH = 16
-# What the demo may take longer with a detector, whatever the machine.
+# What the training may take, looked at after each epoch.
 _DETECTOR_MINUTES = 3.0
 # A third as many good images as defects: they are all alike.
 _DETECTOR_GOOD = 0.33
@@ -150,7 +150,7 @@ def _train_detector(training: str, store: str, config: DemoConfig) -> dict[str, 
     if not config.train_detector:
         return None
     manifest = _with_roles(training, storage.join(store, "manifests", "training-roles.parquet"))
-    log.info("training a YOLOv8n detector, %g minutes at most", _DETECTOR_MINUTES)
+    log.info("training a YOLOv8n detector, about %g minutes at most", _DETECTOR_MINUTES)
     return run_train_detector(
         TrainDetectorConfig(
             manifest=manifest,
