@@ -88,6 +88,11 @@ def checkpoint_file(folder: str, fit: Fit) -> str:
     return storage.join(folder, "checkpoints", f"{fit.name}.pt")
 
 
+def note_file(folder: str) -> str:
+    """What the worker is at, for people who wait."""
+    return storage.join(folder, "work", "now.json")
+
+
 def train_loop(config: dict[str, LoopSettings]) -> None:
     """The worker's function; goes on from the last checkpoint of an earlier attempt."""
     settings = config["settings"]
@@ -207,7 +212,15 @@ class _Worker:
         return Progress.from_bytes(storage.read_bytes(file)) if storage.exists(file) else None
 
     def _save(self, fit: Fit, progress: Progress) -> None:
-        """A checkpoint, when enough time has passed since the last."""
+        """A note for the driver; a checkpoint, when enough time has passed since the last."""
+        if self.team.rank == 0:
+            note = {
+                "training": fit.name,
+                "number": [other.name for other in self.settings.fits].index(fit.name) + 1,
+                "epoch": progress.epoch,
+                "average_precision": progress.history[-1]["average_precision"],
+            }
+            storage.write_json(note_file(self.settings.folder), note)
         due = time.monotonic() - self._saved >= self.settings.checkpoint_s
         if not self.team.agree(due):
             return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -17,7 +19,7 @@ from pipeline.models.augment import Augmentation
 from pipeline.models.classifier_training import EpochSettings
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import quiet
-from pipeline.stages.classifier_loop import IMAGES, LoopSettings, train_loop
+from pipeline.stages.classifier_loop import IMAGES, LoopSettings, note_file, train_loop
 from pipeline.stages.classifier_plan import used_table
 from pipeline.stages.classifier_work import Work
 from pipeline.stages.cluster import DECODE_CPUS
@@ -28,6 +30,11 @@ from pipeline.tables import storage
 _RESTARTS = 2
 # Images that travel together.
 _BLOCK_ROWS = 32
+# Decoded images up to this size stay in the object store; more are decoded in every epoch.
+_KEPT_BYTES = 1 << 30
+_PROGRESS_S = 10.0
+
+log = logging.getLogger("linescore")
 
 
 def train_pending(work: Work) -> None:
@@ -60,9 +67,43 @@ def train_pending(work: Work) -> None:
         dataset_config=_Shares(config.num_workers),
     )
     try:
-        trainer.fit()
+        with _watched(work):
+            trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _told(error, work.places.name) from None
+
+
+@contextmanager
+def _watched(work: Work) -> Iterator[None]:
+    """Logs what the worker notes: Ray Train itself tells nothing until it has ended."""
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(work, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(work: Work, ended: threading.Event) -> None:
+    file = note_file(work.places.folder)
+    told: Any = None
+    while not ended.wait(_PROGRESS_S):
+        note = storage.read_json(file) if storage.exists(file) else told
+        if note == told:
+            continue
+        log.info(
+            "training %d of %d (%s): epoch %d of at most %d, average precision %.3f on the rows "
+            "that stop it",
+            note["number"],
+            len(work.plan.fits),
+            note["training"],
+            note["epoch"],
+            work.config.epochs,
+            note["average_precision"],
+        )
+        told = note
 
 
 def _told(error: Exception, name: str) -> Exception:
@@ -109,13 +150,16 @@ def _images(work: Work) -> Dataset:
     table = used_table(work.plan, work.rows, config.seed)
     blocks = [table.slice(i, _BLOCK_ROWS) for i in range(0, len(table), _BLOCK_ROWS)]
     options = options_for(config.limits, square=config.image_size)
-    return ray.data.from_arrow(blocks).map_batches(
+    images = ray.data.from_arrow(blocks).map_batches(
         prepare_block,
         fn_kwargs={"options": options},
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=DECODE_CPUS,
     )
+    images.context.execution_options.preserve_order = True
+    kept = len(table) * config.image_size**2 * 3 <= _KEPT_BYTES
+    return images.materialize() if kept else images
 
 
 class _Shares(DataConfig):  # type: ignore[misc]
