@@ -20,17 +20,16 @@ def exit_status(job: Callable[[], str]) -> int:
     _set_up_log()
     try:
         print(job())
-    except InputError as error:
-        return _say(error, BAD_INPUT)
-    except RunError as error:
-        return _say(error, FAILED)
     except KeyboardInterrupt:
         return _say("interrupted; the same command with the same run_id continues", INTERRUPTED)
     except Exception as error:
-        # Ray wraps what a worker raised; bad input is bad input wherever it was found.
-        cause = getattr(error, "cause", None)
+        # Ray wraps what a worker raised, in a class that is the cause's too, with its traceback
+        # for a text; bad input is bad input wherever it was found.
+        cause = getattr(error, "cause", None) or error
         if isinstance(cause, InputError):
             return _say(cause, BAD_INPUT)
+        if isinstance(cause, RunError):
+            return _say(cause, FAILED)
         raise
     return SUCCESS
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,10 @@ from pipeline.config import (
     ScoreConfig,
 )
 from pipeline.models.detector import quiet_ultralytics
+
+# No test asserts a time, hypothesis' own limit for an example included.
+hypothesis.settings.register_profile("linescore", deadline=None)
+hypothesis.settings.load_profile("linescore")
 
 # Before any test imports ultralytics, which reads its environment once.
 quiet_ultralytics()

@@ -128,5 +128,8 @@ class SplitConfig(Section):
     """Whether images that share a group_id in the manifest stay together."""
     limits: LimitsConfig = LimitsConfig()
     """What is refused."""
+    max_unreachable: float = Field(default=0.2, ge=0, le=1)
+    """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
+    more the job stops, as in an outage."""
     ray: RayConfig = RayConfig()
     """The cluster."""

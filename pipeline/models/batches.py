@@ -51,6 +51,33 @@ def in_memory(batch: Batch, size: int, seed: int) -> Callable[[int], Iterator[Ba
     return epoch_of
 
 
+def full_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same images in the same order, `size` at a time: what was filtered is uneven.
+
+    The rest joins the last full one, so that no step follows a handful of images.
+    """
+    held: list[Batch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += len(batch.ids)
+        while count >= 2 * size:
+            whole = _joined(held)
+            yield rows_of(whole, np.arange(size))
+            held, count = [rows_of(whole, np.arange(size, count))], count - size
+    if count:
+        yield _joined(held)
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    return Batch(
+        np.concatenate([batch.ids for batch in batches]),
+        torch.cat([batch.inputs for batch in batches]),
+        np.concatenate([batch.is_defect for batch in batches]),
+        np.concatenate([batch.weight for batch in batches]),
+    )
+
+
 def rows_of(batch: Batch, rows: np.ndarray) -> Batch:
     """Some rows of a batch, by number."""
     return Batch(

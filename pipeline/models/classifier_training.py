@@ -22,6 +22,11 @@ from pipeline.models.weights import State
 
 # Below it a channel that never changes would be blown up instead of scaled.
 _LEAST_DEVIATION = 1e-6
+# Share of the epochs in which the trained layers' learning rate grows: a new head's first
+# gradients are large and point anywhere, and would shake what the layers know.
+WARM_UP = 0.2
+# Longest gradient of the layers in a step: a few odd images can't throw the weights away.
+MOST_GRADIENT = 1.0
 # Steps of the seed between epochs and between ranks: no two draw the same numbers.
 _SEED_STEP = 1_000_003
 
@@ -182,7 +187,8 @@ class _Training:
         """One pass over the training images."""
         settings = self.settings
         fade = 0.5 * (1 + math.cos(math.pi * number / settings.epochs))
-        rates = (settings.learning_rate, settings.layer_learning_rate)
+        warm = min(1.0, (number + 0.5) / (WARM_UP * settings.epochs))
+        rates = (settings.learning_rate, settings.layer_learning_rate * warm)
         for group, rate in zip(self.optimiser.param_groups, rates, strict=False):
             group["lr"] = rate * fade
         self.net.train()
@@ -199,6 +205,7 @@ class _Training:
         losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         self.optimiser.zero_grad()
         (losses * weight).mean().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.trunk.parameters(), MOST_GRADIENT)
         self.optimiser.step()
 
     def judge(self, progress: Progress) -> None:

@@ -47,8 +47,8 @@ def score_thresholds(
     Raises:
         InputError: rows of other roles.
     """
-    names = set(rows.validation.column("category").to_pylist())
-    names |= set(rows.normals.column("category").to_pylist())
+    # Those of all rows: a category that has none to calibrate on gets its fallback, marked.
+    names = set(rows.everything.column("category").to_pylist())
     found: ScoreThresholds = {}
     for name in [None, *sorted(names - {None})]:
         sample = sample_of(_of(rows.validation, name), VALIDATION, column, doubt)

@@ -37,7 +37,7 @@ class CalibrationRows:
         run_id: the run.
         validation: rows with the role validation.
         normals: rows with the role normal_calibration, all good.
-        everything: image_id and group_id of all rows of the run.
+        everything: image_id, group_id and category of all rows of the run.
         columns: the score columns that the run has.
         facts: counts per role, for people.
     """
@@ -70,12 +70,13 @@ def calibration_rows(store: str, run_id: str) -> CalibrationRows:
         listed = ", ".join(f"{role} {count}" for role, count in there.items()) or "no rows"
         raise InputError(
             f"run_id: {run_id}: has no labelled row with the role {VALIDATION} or "
-            f"{NORMAL_CALIBRATION} (there: {listed}); index with roles, then score again"
+            f"{NORMAL_CALIBRATION} (there: {listed}); give roles with jobs/split.py, then "
+            "score again"
         )
     normals = parts[NORMAL_CALIBRATION]
     _require_good(normals, run_id)
     columns = tuple(name for name in MODEL_OF if scores.column(name).null_count < len(scores))
-    everything = rows.select(["image_id", "group_id"])
+    everything = rows.select(["image_id", "group_id", "category"])
     return CalibrationRows(run_id, parts[VALIDATION], normals, everything, columns, facts)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.config import ClassifierConfig, DetectorConfig, FitConfig
 from pipeline.errors import InputError
 from pipeline.models.backbone import Backbone
@@ -32,10 +34,13 @@ class Ingredients:
     Attributes:
         spec: the settings that scores depend on.
         files: name in the bundle and content.
+        backbone_saw: ids, int64, of the images that the backbone's own training used, where it
+            left a record beside its weights; none for weights of somebody else's.
     """
 
     spec: ScorerSpec
     files: Mapping[str, bytes]
+    backbone_saw: np.ndarray
 
 
 def load_ingredients(config: FitConfig) -> Ingredients:
@@ -66,7 +71,9 @@ def load_ingredients(config: FitConfig) -> Ingredients:
         classifier_batch=config.classifier.batch_size if config.classifier else None,
         detector=_settings(config.detector) if config.detector else None,
     )
-    return Ingredients(spec, files)
+    seen = _trained_on(backbone.weights)
+    saw = np.empty(0, np.int64) if seen is None else trained_on_ids(seen, backbone.weights)
+    return Ingredients(spec, files, saw)
 
 
 def _classifier(config: ClassifierConfig) -> bytes:

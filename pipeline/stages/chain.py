@@ -115,6 +115,8 @@ def quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
+    # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.
+    context.raise_original_map_exception = True
     context.wait_for_min_actors_s = _ACTOR_START_S
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 

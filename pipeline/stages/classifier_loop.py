@@ -15,7 +15,7 @@ import ray.train.torch
 import torch
 
 from pipeline.models.augment import Augmentation
-from pipeline.models.batches import Batch, Sources, in_memory, rows_of
+from pipeline.models.batches import Batch, Sources, full_batches, in_memory, rows_of
 from pipeline.models.classifier_training import (
     Attempt,
     EpochSettings,
@@ -143,7 +143,9 @@ class _Worker:
 
     def _epochs(self, fit: Fit) -> Callable[[int], Iterator[Batch]]:
         if self.settings.trainable != HEAD:
-            return lambda epoch: self._streamed(fit.training, fit.weights, epoch)
+            return lambda epoch: full_batches(
+                self._streamed(fit.training, fit.weights, epoch), self.settings.batch_size
+            )
         batch = _only(self._all_features(), fit.training, fit.weights)
         return in_memory(batch, self.settings.batch_size, self.settings.epochs.seed)
 

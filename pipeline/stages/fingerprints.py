@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +9,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import DataContext
 
 from pipeline.images.fingerprint import HASH_BYTES, HASH_SIDE, perceptual_hash
 from pipeline.scoring.prepare import Failure, PrepareOptions, prepare
+from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import result_of
 from pipeline.stats.duplicates import ROW_CHUNK, FoundPairs, PairSearch, find_pairs, merge_found
 
@@ -43,8 +42,7 @@ class Fingerprints:
 
 def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
     """Reads, decodes and hashes every image of manifest rows (`uri`, `sha256`) in parallel."""
-    DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet()
     places = pa.array(range(rows.num_rows), pa.int64())
     wanted = rows.select(["uri", "sha256"]).append_column("place", places)
     starts = range(0, rows.num_rows, _IMAGES_PER_TASK)

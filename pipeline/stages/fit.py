@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from pipeline.config import FitConfig
@@ -39,6 +38,8 @@ from pipeline.tables.ledger import (
     committed_ids,
     drop_commit,
     read_commits,
+    read_part,
+    recovered_ids,
     remove_work,
     settled_ids,
 )
@@ -148,8 +149,7 @@ def good_training_ids(manifest: str) -> dict[str, np.ndarray]:
         InputError: a category has none.
     """
     columns = ["image_id", "category", "split", "role", "is_defect"]
-    content = pa.BufferReader(storage.read_bytes(manifest))
-    table = with_all_columns(pq.read_table(content)).select(columns)
+    table = with_all_columns(storage.read_parquet(manifest)).select(columns)
     roles = table.column("role").null_count < len(table)
     name, wanted = ("role", "fit") if roles else ("split", "train")
     fits = pc.equal(table.column(name).cast(pa.string()), wanted)
@@ -256,7 +256,8 @@ def _build(work: FitWork, commits: Sequence[Commit]) -> dict[str, Any]:
     with BundleBuilder(work.config.store, spec) as builder:
         for name, content in work.ingredients.files.items():
             builder.add_file(name, content)
-        seen = trained_on_bytes(np.concatenate(list(ids.values())), np.empty(0, np.int64))
+        fitted = np.concatenate([*ids.values(), work.ingredients.backbone_saw])
+        seen = trained_on_bytes(np.unique(fitted), np.empty(0, np.int64))
         builder.add_file(TRAINED_ON_FILES["gaussians"], seen)
         for name, gaussians in reduce_categories(sources, ids, spec.global_floor):
             for score, gaussian in gaussians.items():
@@ -296,8 +297,13 @@ def _category_facts(name: str, gaussians: Mapping[str, Any]) -> dict[str, Any]:
 
 def _error_counts(work: FitWork, commits: Sequence[Commit]) -> Counter[str]:
     counts: Counter[str] = Counter()
+    # A file that could not be had is tried again: it may stand in several commits, or be fine.
+    counted = set(recovered_ids(commits).tolist())
     for commit in commits:
         if "errors" in commit.parts:
-            uri = storage.join(work.places.folder, "parts", commit.parts["errors"].file)
-            counts.update(storage.read_parquet(uri, ["error_type"]).column(0).to_pylist())
+            part = read_part(work.places.folder, commit.name, commit.parts["errors"])
+            for row in part.select(["image_id", "error_type"]).to_pylist():
+                if row["image_id"] not in counted:
+                    counted.add(row["image_id"])
+                    counts[row["error_type"]] += 1
     return counts

@@ -59,13 +59,15 @@ class Grouping:
     Attributes:
         group_ids: (N,) int64, the smallest image id of each row's group.
         pairs: what was found in each category.
-        unreadable: images without a hash, a line each.
+        readable: (N,) bool; nobody knows what an image that can't be read duplicates.
+        unreadable: why the others can't, a line each.
         parts: rows that the pattern on the file name put together with others.
         kept: rows that the manifest's own groups put together with others.
     """
 
     group_ids: np.ndarray
     pairs: tuple[CategoryPairs, ...]
+    readable: np.ndarray
     unreadable: tuple[str, ...]
     parts: int
     kept: int
@@ -88,10 +90,10 @@ def make_groups(rows: pa.Table, config: SplitConfig, options: PrepareOptions) ->
     part_edges = _part_edges(rows, config.part_pattern)
     kept_edges = _equal_edges(rows.column("group_id").to_pylist()) if config.keep_groups else _NONE
     pairs: list[CategoryPairs] = []
-    unreadable: tuple[str, ...] = ()
+    readable, unreadable = np.ones(len(ids), bool), tuple[str, ...]()
     if config.near_duplicates.find:
         prints = hash_images(rows, options)
-        unreadable = prints.failures
+        readable, unreadable = prints.readable, prints.failures
         pairs = _near_duplicates(prints, categories, config.near_duplicates)
     edges = np.concatenate([_NONE, *(found.edges for found in pairs), part_edges, kept_edges])
     firsts = component_firsts(edges, len(ids))
@@ -100,6 +102,7 @@ def make_groups(rows: pa.Table, config: SplitConfig, options: PrepareOptions) ->
     return Grouping(
         smallest[firsts],
         tuple(pairs),
+        readable,
         unreadable,
         len(np.unique(part_edges)),
         len(np.unique(kept_edges)),

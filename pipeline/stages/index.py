@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from typing import Any
 
@@ -11,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import DataContext
 
 from pipeline.config import IndexConfig
 from pipeline.errors import InputError
 from pipeline.scoring.prepare import Failure, fetch
+from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import connected
 from pipeline.tables import storage
 from pipeline.tables.layout import Entry, Listing, list_source
@@ -60,8 +59,7 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
 
 def _hash_all(uris: list[str], max_bytes: int) -> pa.Table:
     """sha256 and size of every file, in the order of `uris`."""
-    DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet()
     places = pa.table({"place": pa.array(range(len(uris)), pa.int64()), "uri": uris})
     blocks = [places.slice(i, _FILES_PER_TASK) for i in range(0, len(uris), _FILES_PER_TASK)]
     hashed = ray.data.from_arrow(blocks).map_batches(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.config import SplitConfig
 from pipeline.errors import InputError
+from pipeline.stages.groups import Grouping
 from pipeline.stats.assignment import Assignment, GroupedRows, Shares, assign
 from pipeline.stats.strata import LabelledRows, Strata, stratify
 from pipeline.tables.roles import FIT, NORMAL_CALIBRATION, ROLES, TEST, VALIDATION
@@ -44,18 +45,19 @@ class _Labelled:
     from_train: np.ndarray
 
 
-def give_roles(rows: pa.Table, group_ids: np.ndarray, config: SplitConfig) -> Roles:
+def give_roles(rows: pa.Table, grouping: Grouping, config: SplitConfig) -> Roles:
     """Shares labelled rows out to roles, and `fit` and `validation` to folds.
 
     Args:
         rows: the manifest, N rows.
-        group_ids: (N,) int64; a group goes to one role, and to one fold.
+        grouping: a group goes to one role, and to one fold; an image that can't be read has no
+            role, since it may be the twin of any.
         config: the split's settings.
 
     Raises:
         InputError: no labelled good image anywhere, or fewer groups than folds.
     """
-    labelled = _labelled(rows, group_ids)
+    labelled = _labelled(rows, grouping)
     strata = stratify(labelled.rows, config.smallest_stratum)
     shares = _shares(strata, config)
     allowed = np.ones((len(labelled.places), len(ROLES)), bool)
@@ -72,7 +74,7 @@ def give_roles(rows: pa.Table, group_ids: np.ndarray, config: SplitConfig) -> Ro
     for place, fold in folds:
         all_folds[place] = fold
     warnings = [
-        *_unlabelled_warnings(rows.num_rows, labelled),
+        *_unlabelled_warnings(int(grouping.readable.sum()), labelled),
         *_strata_warnings(strata, config.smallest_stratum),
         *_large_groups(labelled, strata, found),
         *_empty_roles(labelled, found, config),
@@ -81,13 +83,13 @@ def give_roles(rows: pa.Table, group_ids: np.ndarray, config: SplitConfig) -> Ro
     return Roles(roles, all_folds, tuple(warnings))
 
 
-def _labelled(rows: pa.Table, group_ids: np.ndarray) -> _Labelled:
+def _labelled(rows: pa.Table, grouping: Grouping) -> _Labelled:
     truth, categories = rows.column("is_defect").to_pylist(), rows.column("category").to_pylist()
     places = np.array(
         [
             place
             for place, (label, category) in enumerate(zip(truth, categories, strict=True))
-            if label is not None and category is not None
+            if label is not None and category is not None and grouping.readable[place]
         ],
         np.int64,
     )
@@ -95,8 +97,9 @@ def _labelled(rows: pa.Table, group_ids: np.ndarray) -> _Labelled:
     defects = np.array(chosen.column("is_defect").to_pylist(), bool)
     if not (~defects).any():
         raise InputError(
-            "manifest: no image with a category and is_defect = false, and a split needs good "
-            "images; label some (the columns category and is_defect), or index a labelled source"
+            "manifest: no readable image with a category and is_defect = false, and a split needs "
+            "good images; label some (the columns category and is_defect), or index a labelled "
+            "source"
         )
     types = [
         kind or (_DEFECT if defect else _GOOD)
@@ -106,7 +109,7 @@ def _labelled(rows: pa.Table, group_ids: np.ndarray) -> _Labelled:
         np.array(chosen.column("category").to_pylist(), str),
         np.array(types, str),
         defects,
-        group_ids[places],
+        grouping.group_ids[places],
     )
     from_train = np.array([split == "train" for split in chosen.column("split").to_pylist()], bool)
     return _Labelled(places, labels, chosen.column("uri").to_pylist(), from_train)

@@ -15,12 +15,13 @@ from pipeline.scoring.prepare import options_for
 from pipeline.stages.cluster import connected
 from pipeline.stages.contact_sheets import draw_sheets
 from pipeline.stages.groups import Grouping, make_groups
+from pipeline.stages.progress import OutageGuard
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.roles import Roles, give_roles
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest, with_all_columns, write_manifest
 from pipeline.tables.roles import ROLES
-from pipeline.tables.schemas import MANIFEST
+from pipeline.tables.schemas import MANIFEST, UNREACHABLE_ERRORS
 
 # Groups of this many images and more are counted together.
 _MANY = 10
@@ -49,7 +50,9 @@ def run_split(config: SplitConfig) -> dict[str, Any]:
     storage.require_writable(store, "store")
     with connected(config.ray):
         grouping = make_groups(rows, config, options)
-    roles = give_roles(rows, grouping.group_ids, config)
+    lost = [line for line in grouping.unreadable if line.startswith(UNREACHABLE_ERRORS)]
+    OutageGuard(rows.num_rows, config.max_unreachable).add(len(lost))
+    roles = give_roles(rows, grouping, config)
     folder = storage.join(store, "reports", config.name)
     sheets = []
     if config.near_duplicates.contact_sheet:

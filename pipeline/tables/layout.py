@@ -164,8 +164,8 @@ def _raise(error: OSError) -> None:
 def _local_info(path: str) -> dict[str, Any]:
     try:
         facts = os.stat(path)  # noqa: PTH116
-    except FileNotFoundError:
-        return {"type": "file"}  # a link to nothing: an image that can't be read, not a stray
+    except OSError:  # a link to nothing, or in a circle: an image that can't be read, no stray
+        return {"type": "file"}
     kind = "file" if stat.S_ISREG(facts.st_mode) else "other"
     if stat.S_ISDIR(facts.st_mode):
         kind = "directory"

@@ -107,7 +107,9 @@ def load_published(store: str, run_id: str) -> dict[str, Any]:
         started = storage.exists(places.record)
         state = "was started but not finished" if started else "isn't in the store"
         raise InputError(f"run {run_id}: {state} {store}")
-    record: dict[str, Any] = storage.read_json(places.published)
+    record = storage.read_json(places.published)
+    if not isinstance(record, dict) or not isinstance(record.get("tables"), dict):
+        raise InputError(f"run {run_id}: {places.published}: is no record of a published run")
     return record
 
 

@@ -27,6 +27,15 @@ CREDENTIAL_ERRORS = {
     "TokenRetrievalError",
 }
 
+# The same of an endpoint that doesn't answer.
+CONNECTION_ERRORS = {
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "EndpointConnectionError",
+    "HTTPClientError",
+    "ReadTimeoutError",
+}
+
 # Arrow's: no Parquet at all, and a footer or a page that can't be decoded.
 DAMAGED_PARQUET = (pa.ArrowInvalid, OSError)
 
@@ -83,6 +92,11 @@ def errors_for(uri: str, field: str) -> Iterator[None]:
             raise InputError(
                 f"{field}: {uri}: no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where an instance role gives them"
+            ) from None
+        if type(error).__name__ in CONNECTION_ERRORS:
+            raise InputError(
+                f"{field}: {uri}: the store doesn't answer ({error}); check AWS_ENDPOINT_URL and "
+                "the network, then try again"
             ) from None
         raise
 

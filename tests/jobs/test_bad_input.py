@@ -125,6 +125,25 @@ def test_a_detector_that_is_not_named_as_trusted(
     assert files_below(tmp_path) == []
 
 
+def test_s3_images_of_a_list_without_credentials(tmp_path: Path) -> None:
+    """Found by a worker, in the middle of Ray Data: still one line, and nothing is written."""
+    bare = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+    }
+    images = write_config(tmp_path / "list.csv", "uri\ns3://archive-of-line-1/april/a.png\n")
+    refused(
+        "index",
+        f"source={images}",
+        f"store={tmp_path / 'store'}",
+        "name=m",
+        names=["s3://archive-of-line-1/april/a.png", "no S3 credentials on this worker"],
+        environment=bare,
+    )
+    assert files_below(tmp_path) == ["list.csv"]
+
+
 # What is refused when the tables and bundles are opened.
 
 

@@ -134,6 +134,9 @@ def test_the_report_counts_and_says_what_leaks(report) -> None:
         {"category": "plate", "good_test_images": 12, "with_twin_in_train": 6}
     ]
     assert len(report["unreadable"]) == 1 and "broken.png" in report["unreadable"][0]
+    rows = pq.read_table(report["manifest"]).to_pylist()
+    (broken,) = [row for row in rows if row["uri"].endswith("broken.png")]
+    assert broken["role"] is None and broken["fold"] is None
     facts = report["groups"][0]
     assert facts["groups"] == 23 and facts["groups_by_size"] == {"1": 12, "2": 11}
     stored = json.loads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from torchvision.models import resnet18
 
 from pipeline.errors import InputError
 from pipeline.models.augment import Augmentation, augmented
-from pipeline.models.batches import Batch, Sources, in_memory
+from pipeline.models.batches import Batch, Sources, full_batches, in_memory, rows_of
 from pipeline.models.classifier import Classifier
 from pipeline.models.classifier_training import (
     Attempt,
@@ -76,6 +77,26 @@ def trained(
 
 def equal(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_filtered_batches_become_full_ones_in_the_same_order() -> None:
+    rng = np.random.default_rng(1)
+    sizes = [3, 0, 5, 1, 9, 2]
+    ids = np.arange(sum(sizes))
+    images = torch.from_numpy(rng.integers(0, 255, (len(ids), 4, 4, 3), np.uint8))
+    whole = Batch(ids, images, ids % 3 == 0, rng.random(len(ids)).astype(np.float32))
+    edges = np.cumsum([0, *sizes])
+    parts = [rows_of(whole, ids[a:b]) for a, b in itertools.pairwise(edges)]
+    found = list(full_batches(parts, 4))
+    assert [len(batch.ids) for batch in found] == [4, 4, 4, 4, 4]
+    assert [len(batch.ids) for batch in full_batches(parts[:3], 4)] == [4, 4]
+    assert [len(batch.ids) for batch in full_batches(parts, 6)] == [6, 6, 8]
+    assert np.concatenate([batch.ids for batch in found]).tolist() == ids.tolist()
+    assert torch.equal(torch.cat([batch.inputs for batch in found]), images)
+    for name in ("is_defect", "weight"):
+        joined = np.concatenate([getattr(batch, name) for batch in found])
+        assert np.array_equal(joined, getattr(whole, name))
+    assert list(full_batches([], 4)) == []
 
 
 def test_a_head_on_given_features_learns_what_can_be_learnt(backbone: State) -> None:

@@ -116,6 +116,12 @@ def test_a_pipe_among_the_images_is_told_not_opened(tmp_path: Path) -> None:
     assert listing.stray == [(f"{tmp_path}/b.png", "no regular file")]
 
 
+def test_a_link_in_a_circle_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "nothing.png")
+    assert len(list_source(str(tmp_path)).entries) == 2
+
+
 # Root reads every folder until it gives the right up, which counts for the next program.
 OBEY_THEN_LIST = """
 import os, sys
