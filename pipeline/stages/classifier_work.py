@@ -15,7 +15,7 @@ from pipeline.stages.provenance import environment, now
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import TEST
-from pipeline.tables.trained_models import ModelPlaces
+from pipeline.tables.trained_models import ModelPlaces, require_kind
 from pipeline.tables.training_rows import TrainingRows, labelled_rows
 
 
@@ -49,6 +49,7 @@ def open_work(config: TrainClassifierConfig) -> Work:
     store, uri = storage.absolute(config.store), storage.absolute(config.manifest)
     config = config.model_copy(update={"store": store, "manifest": uri})
     manifest = open_manifest(uri)
+    require_kind(ModelPlaces(store, config.name).folder, "classifier")
     roles = (*CROSS_FITTED, TEST) if config.score_test else CROSS_FITTED
     rows = labelled_rows(uri, roles)
     plan = plan_fits(rows, config, uri)

@@ -20,7 +20,7 @@ from pipeline.stages.cluster import connected, plan_pools
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
 from pipeline.tables.schemas import CLASSIFIER_SCORES, SCHEMA_VERSION
-from pipeline.tables.trained_models import ModelPlaces, begin_training
+from pipeline.tables.trained_models import ModelPlaces, begin_training, require_same
 from pipeline.tables.trained_on import trained_on_bytes
 
 WEIGHTS, SCORES, TRAINED_ON = "classifier.safetensors", "scores.parquet", "trained_on.parquet"
@@ -40,7 +40,7 @@ def run_train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
     """
     work = open_work(config)
     if storage.exists(work.places.training):
-        begin_training(work.places, work.identity, {})
+        require_same(work.places, work.identity)
         report: dict[str, Any] = storage.read_json(work.places.training)
         _remove_work(work.places)
         return report | {"already_trained": True}

@@ -21,6 +21,7 @@ from pipeline.stages.cluster import connected, result_of
 from pipeline.stages.provenance import environment, now
 from pipeline.tables import storage
 from pipeline.tables.runs import differences
+from pipeline.tables.trained_models import require_kind
 
 SCHEMA_VERSION = "1"
 # Seconds between two looks at the task, and between two lines about it.
@@ -46,6 +47,7 @@ def run_train_detector(config: TrainDetectorConfig) -> dict[str, Any]:
     config = config.model_copy(update=changes)
     places = model_places(store, config.name)
     identity = check_training(config)
+    require_kind(places.folder, "detector")
     storage.require_writable(store, "store")
     record = _earlier(places, identity)
     missing = record is None or _judged(record, config) is None

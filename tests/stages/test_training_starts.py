@@ -1,0 +1,93 @@
+"""What a training checks before it starts a cluster: names, earlier starts, rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import TrainClassifierConfig, TrainDetectorConfig
+from pipeline.errors import InputError
+from pipeline.stages.train_classifier import run_train_classifier
+from pipeline.stages.train_detector import run_train_detector
+from tests.conftest import TinyModels
+from tests.detection import manifest, small_archive
+
+
+def classifier(folder: Path, models: TinyModels, **changes: object) -> TrainClassifierConfig:
+    values: dict[str, object] = {
+        "manifest": manifest(folder, small_archive(folder / "archive")),
+        "store": str(folder / "store"),
+        "name": "april",
+        "weights": str(models.backbone),
+        "image_size": 64,
+    }
+    return TrainClassifierConfig.model_validate(values | changes)
+
+
+def detector(folder: Path, **changes: object) -> TrainDetectorConfig:
+    values: dict[str, object] = {
+        "manifest": manifest(folder, small_archive(folder / "archive")),
+        "store": str(folder / "store"),
+        "name": "april",
+        "image_size": 64,
+        "epochs": 1,
+    }
+    return TrainDetectorConfig.model_validate(values | changes)
+
+
+def put(folder: Path, name: str, content: object) -> Path:
+    """A JSON file of the model `april` in the folder's store."""
+    file = folder / "store/models/april" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+    return file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("training.json", {"model": "detector", "identity": {}, "metrics": {}}),
+        ("work/started.json", {"identity": {"kind": "train_detector"}}),
+    ],
+)
+def test_a_classifier_does_not_take_the_name_of_a_detector(
+    tmp_path: Path, tiny_models: TinyModels, file: str, content: object
+) -> None:
+    ours = classifier(tmp_path, tiny_models)
+    put(tmp_path, file, content)
+    with pytest.raises(InputError, match=r"april: holds a detector.* use another name"):
+        run_train_classifier(ours)
+    assert names(tmp_path / "store") == [f"models/april/{file}"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("training.json", {"kind": "classifier", "metrics": {"judged": {}}}),
+        ("run.json", {"identity": {"kind": "classifier"}}),
+    ],
+)
+def test_a_detector_does_not_take_the_name_of_a_classifier(
+    tmp_path: Path, file: str, content: object
+) -> None:
+    ours = detector(tmp_path)
+    put(tmp_path, file, content)
+    with pytest.raises(InputError, match=r"april: holds a classifier.* use another name"):
+        run_train_detector(ours)
+    assert names(tmp_path / "store") == [f"models/april/{file}"]
+
+
+def test_a_finished_classifier_without_its_record_is_left_as_it_is(
+    tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    ours = classifier(tmp_path, tiny_models)
+    put(tmp_path, "training.json", {"kind": "classifier"})
+    with pytest.raises(InputError, match=r"run\.json: is missing"):
+        run_train_classifier(ours)
+    assert names(tmp_path / "store") == ["models/april/training.json"]
