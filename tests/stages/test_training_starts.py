@@ -6,11 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import ray
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import TrainClassifierConfig, TrainDetectorConfig
 from pipeline.errors import InputError
+from pipeline.scoring.train_detector import check_training, model_places
+from pipeline.stages.cluster import needs, share_out
 from pipeline.stages.train_classifier import run_train_classifier
-from pipeline.stages.train_detector import run_train_detector
+from pipeline.stages.train_detector import earlier_record, pool_for, run_train_detector
 from tests.conftest import TinyModels
 from tests.detection import manifest, small_archive
 
@@ -91,3 +96,42 @@ def test_a_finished_classifier_without_its_record_is_left_as_it_is(
     with pytest.raises(InputError, match=r"run\.json: is missing"):
         run_train_classifier(ours)
     assert names(tmp_path / "store") == ["models/april/training.json"]
+
+
+def test_a_start_without_a_state_binds_nobody(tmp_path: Path) -> None:
+    ours = detector(tmp_path)
+    places = model_places(str(tmp_path / "store"), "april")
+    assert earlier_record(places, check_training(ours)) is None
+    boxes = ours.boxes.model_copy(update={"unmarked": "skip"})
+    mended = check_training(ours.model_copy(update={"boxes": boxes}))
+    assert earlier_record(places, mended) is None
+    Path(places.state).write_bytes(b"of the mended one")
+    assert earlier_record(places, mended) is None
+    with pytest.raises(InputError, match=r"unmarked was .?skip.?, is now .?refuse"):
+        earlier_record(places, check_training(ours))
+
+
+@given(threads=st.integers(1, 64), cpus=st.integers(2, 64), gpus=st.integers(0, 4))
+def test_a_detectors_task_fits_every_cluster(threads: int, cpus: int, gpus: int) -> None:
+    pool = pool_for(threads, {"CPU": cpus, "GPU": gpus})
+    needed = needs(share_out({"training": pool}, cpus, gpus))
+    assert needed["CPU"] <= cpus
+    assert needed["GPU"] <= gpus
+    assert pool.num_cpus == min(threads, cpus - 1)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_detector_does_not_wait_for_ever(cluster: str, tmp_path: Path) -> None:
+    class Holder:
+        def ready(self) -> None:
+            pass
+
+    ours = detector(tmp_path, ray={"resource_wait_s": 0})
+    held = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Holder).remote()
+    try:
+        ray.get(held.ready.remote())
+        with pytest.raises(InputError, match="after 0 s other jobs have left"):
+            run_train_detector(ours)
+    finally:
+        ray.kill(held)
