@@ -106,12 +106,37 @@ def check_training(config: TrainDetectorConfig) -> dict[str, Any]:
             f"evaluate_role: no image of {config.manifest} has the role {config.evaluate_role!r}; "
             "a model that nothing judges is not trained"
         )
+    _check_groups(rows, config)
     return {
         "kind": "train_detector",
         "manifest_digest": manifest.digest,
         "weights_sha256": _weights_digest(config),
         "settings": config.model_dump(mode="json", exclude=_NOT_IDENTITY | {"weights"}),
     }
+
+
+def _check_groups(rows: Mapping[str, pa.Table], config: TrainDetectorConfig) -> None:
+    """Refuses a group that is learnt and judged; a row without a group is one of its own.
+
+    Raises:
+        InputError: naming the group.
+    """
+    fit, judged = (
+        pc.coalesce(known.column("group_id"), known.column("image_id")).to_numpy()
+        for known in (_labelled(rows[role]) for role in (FIT, config.evaluate_role))
+    )
+    both = np.intersect1d(fit, judged)
+    if len(both):
+        raise InputError(
+            f"manifest: {config.manifest}: group_id {both[0]}: lies in {FIT} and in "
+            f"{config.evaluate_role} ({len(both)} such groups), so that the figures would be of "
+            "rows that were learnt; split again with groups kept together"
+        )
+
+
+def _labelled(rows: pa.Table) -> pa.Table:
+    """The rows that are known to be good or defective."""
+    return rows.filter(pc.is_valid(rows.column("is_defect")))
 
 
 def _weights_digest(config: TrainDetectorConfig) -> str | None:
@@ -146,7 +171,7 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
     names = class_names(rows, options)
     with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
         plan = DatasetPlan(Path(folder), names, options, max_side=config.image_size)
-        written = write_dataset({FIT: _chosen(rows, config.good_per_defect)}, plan)[FIT]
+        written = write_dataset({FIT: chosen_rows(rows, config.good_per_defect)}, plan)[FIT]
         if not written.defects:
             raise RunError(f"training: none of the defect images could be used: {written.examples}")
         before = storage.read_bytes(places.state) if storage.exists(places.state) else None
@@ -159,11 +184,13 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
     return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
 
 
-def _chosen(rows: pa.Table, good_per_defect: float) -> pa.Table:
-    """All defects, and the first good images by id, which is a hash: as good as drawn."""
-    defect = pc.fill_null(rows.column("is_defect"), False)
-    defects = rows.filter(defect)
-    others = rows.filter(pc.invert(defect))
+def chosen_rows(rows: pa.Table, good_per_defect: float) -> pa.Table:
+    """All defects, and the first good images by id, which is a hash: as good as drawn.
+
+    A row whose label nobody knows is neither.
+    """
+    defect = rows.column("is_defect")
+    defects, others = rows.filter(defect), rows.filter(pc.invert(defect))  # null is in neither
     good = others.slice(0, round(good_per_defect * defects.num_rows))
     return pa.concat_tables([defects, good]).sort_by("image_id")
 

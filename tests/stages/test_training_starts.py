@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from pipeline.config import TrainClassifierConfig, TrainDetectorConfig
 from pipeline.errors import InputError
-from pipeline.scoring.train_detector import check_training, model_places
+from pipeline.scoring.train_detector import check_training, chosen_rows, model_places
 from pipeline.stages.cluster import needs, share_out
 from pipeline.stages.train_classifier import run_train_classifier
 from pipeline.stages.train_detector import earlier_record, pool_for, run_train_detector
 from tests.conftest import TinyModels
-from tests.detection import manifest, small_archive
+from tests.detection import manifest, small_archive, table
 
 
 def classifier(folder: Path, models: TinyModels, **changes: object) -> TrainClassifierConfig:
@@ -135,3 +135,36 @@ def test_a_detector_does_not_wait_for_ever(cluster: str, tmp_path: Path) -> None
             run_train_detector(ours)
     finally:
         ray.kill(held)
+
+
+@pytest.mark.parametrize("role", ["validation", "test"])
+def test_a_group_on_both_sides_of_a_detectors_training_is_refused(
+    tmp_path: Path, role: str
+) -> None:
+    rows = small_archive(tmp_path / "archive")
+    ours = detector(tmp_path, evaluate_role=role)
+    learnt, judged = (next(r for r in rows if r["role"] == name) for name in ("fit", role))
+    learnt["group_id"] = 71
+    judged["group_id"] = 71
+    manifest(tmp_path, rows)
+    with pytest.raises(InputError, match=rf"group_id 71: lies in fit and in {role} \(1 such"):
+        check_training(ours)
+    judged["is_defect"] = None  # it is neither learnt nor judged
+    manifest(tmp_path, rows)
+    check_training(ours)
+    judged |= {"is_defect": False, "group_id": None}
+    learnt["group_id"] = judged["image_id"]  # a group of its own goes by the image's id
+    manifest(tmp_path, rows)
+    with pytest.raises(InputError, match=rf"group_id {judged['image_id']}: lies in fit"):
+        check_training(ours)
+
+
+def test_images_that_nobody_labelled_are_no_background(tmp_path: Path) -> None:
+    rows = [row for row in small_archive(tmp_path / "archive") if row["role"] == "fit"]
+    rows.sort(key=lambda row: row["image_id"])
+    good = [row for row in rows if not row["is_defect"]]
+    good[0]["is_defect"] = None
+    chosen = chosen_rows(table(rows), 2 / 3)
+    defects = [row["image_id"] for row in rows if row["is_defect"]]
+    wanted = sorted([*defects, *(row["image_id"] for row in good[1:3])])
+    assert chosen.column("image_id").to_pylist() == wanted
