@@ -24,9 +24,11 @@ from pipeline.scoring.bundle import DETECTOR_FILE
 from pipeline.scoring.dataset import FOLDERS, DatasetPlan, write_dataset
 from pipeline.scoring.detector_quality import detector_quality
 from pipeline.scoring.labelled import class_names, label_options, rows_by_role
+from pipeline.scoring.outage import OutageGuard
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import FIT
+from pipeline.tables.schemas import UNREACHABLE_ERRORS
 from pipeline.tables.trained_on import trained_on_bytes, trained_on_file, trained_on_ids
 
 # Boxes that the precision counts go far below any threshold in use.
@@ -40,6 +42,7 @@ _NOT_IDENTITY = {
     "evaluate_role",
     "confidences",
     "state_s",
+    "max_unreachable",
     "ray",
 }
 
@@ -164,14 +167,16 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
 
     Raises:
         InputError: a mask that can't be used.
-        RunError: the loss became infinite, or no image could be read.
+        RunError: the loss became infinite, no image could be read, or the archive is out of reach.
     """
     options = label_options(config.boxes, config.limits)
     rows = rows_by_role(config.manifest, {FIT}, "training")[FIT]
     names = class_names(rows, options)
+    chosen = chosen_rows(rows, config.good_per_defect)
     with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
         plan = DatasetPlan(Path(folder), names, options, max_side=config.image_size)
-        written = write_dataset({FIT: chosen_rows(rows, config.good_per_defect)}, plan)[FIT]
+        written = write_dataset({FIT: chosen}, plan)[FIT]
+        _require_reachable(len(chosen), written.left_out, config.max_unreachable)
         if not written.defects:
             raise RunError(f"training: none of the defect images could be used: {written.examples}")
         before = storage.read_bytes(places.state) if storage.exists(places.state) else None
@@ -182,6 +187,15 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
     storage.write_bytes(places.trained_on, trained_on_bytes(ids, np.empty(0, np.int64)))
     storage.write_bytes(places.weights, weights)
     return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
+
+
+def _require_reachable(images: int, left_out: Mapping[str, int], share: float) -> None:
+    """Stops where the archive must be gone, given the number of images left out per reason.
+
+    Raises:
+        RunError: more files can't be had than `max_unreachable` allows.
+    """
+    OutageGuard(images, share).add(sum(left_out.get(kind, 0) for kind in UNREACHABLE_ERRORS))
 
 
 def chosen_rows(rows: pa.Table, good_per_defect: float) -> pa.Table:
@@ -250,6 +264,7 @@ def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
 
     Raises:
         InputError: the detector has seen one of the rows.
+        RunError: the archive is out of reach.
     """
     options = label_options(config.boxes, config.limits)
     rows = rows_by_role(config.manifest, {config.evaluate_role}, "judging")[config.evaluate_role]
@@ -273,4 +288,6 @@ def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         file = Path(folder) / DETECTOR_FILE
         file.write_bytes(storage.read_bytes(places.weights))
         detector = Detector(file, settings, f"detector: {places.weights}")
-        return detector_quality(detector, rows, config.evaluate_role, options, config.confidences)
+        found = detector_quality(detector, rows, config.evaluate_role, options, config.confidences)
+    _require_reachable(len(rows), found["left_out"], config.max_unreachable)
+    return found

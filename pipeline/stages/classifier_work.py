@@ -59,6 +59,7 @@ def open_work(config: TrainClassifierConfig) -> Work:
     weights = state_to_bytes({n: v for n, v in net.resnet_state().items() if n[:3] != "fc."})
     storage.require_writable(store, "store")
     free = {"store", "manifest", "name", "weights", "checkpoint_s", "ray", "limits"}
+    free |= {"max_unreachable"}
     identity = {
         "kind": "classifier",
         "manifest_digest": manifest.digest,

@@ -22,6 +22,7 @@ from pipeline.tables import storage
 from pipeline.tables.schemas import CLASSIFIER_SCORES, SCHEMA_VERSION
 from pipeline.tables.trained_models import ModelPlaces, begin_training, require_same
 from pipeline.tables.trained_on import trained_on_bytes
+from pipeline.tables.training_rows import TrainingRows
 
 WEIGHTS, SCORES, TRAINED_ON = "classifier.safetensors", "scores.parquet", "trained_on.parquet"
 
@@ -98,7 +99,7 @@ def _finish(work: Work) -> dict[str, Any]:
         "scores": places.file(SCORES),
         "warnings": list(work.plan.warnings),
         "unreadable": {str(i): text for i, text in sorted(unreadable.items())},
-        "trainings": [_fit_facts(work, fit, results[fit.name]) for fit in work.plan.fits],
+        "trainings": [fit_facts(work.rows, fit, results[fit.name]) for fit in work.plan.fits],
         "metrics": _metrics(work, scores, tables),
     }
     del report["started_at"]
@@ -131,8 +132,12 @@ def _scored(work: Work, fit: Fit, unreadable: dict[int, str]) -> pa.Table:
     return pa.table([columns[name] for name in CLASSIFIER_SCORES.names], schema=CLASSIFIER_SCORES)
 
 
-def _fit_facts(work: Work, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
-    training, stopping = work.rows.of(fit.training), work.rows.of(fit.stopping)
+def fit_facts(rows: TrainingRows, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
+    """One training for the report; images that could not be read are not counted."""
+    unread = np.array([int(i) for i in result["unreadable"]], np.int64)
+    training, stopping = (
+        rows.of(np.setdiff1d(ids, unread)) for ids in (fit.training, fit.stopping)
+    )
     best = result["history"][result["best_epoch"] - 1]
     return {
         "name": fit.name,
@@ -141,7 +146,7 @@ def _fit_facts(work: Work, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
         "left_out": list(fit.left_out) if fit.left_out else None,
         "training": {"images": len(training), "defects": int(training.is_defect.sum())},
         "stopping": {"images": len(stopping), "defects": int(stopping.is_defect.sum())},
-        "scored": len(fit.scored),
+        "scored": len(np.setdiff1d(fit.scored, unread)),
         "best_epoch": result["best_epoch"],
         "epochs": result["epochs"],
         "continued_after_epoch": result["continued_after_epoch"],
