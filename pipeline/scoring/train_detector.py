@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.scoring.dataset import FOLDERS, DatasetPlan, write_dataset
 from pipeline.scoring.detector_quality import detector_quality
 from pipeline.scoring.labelled import class_names, label_options, rows_by_role
 from pipeline.scoring.outage import OutageGuard
+from pipeline.scoring.weights_files import local_weights, read_weights
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import FIT
@@ -151,11 +153,9 @@ def _weights_digest(config: TrainDetectorConfig) -> str | None:
             f"{field}: an ultralytics .pt is a pickle, which can run code when it is loaded; "
             "if you know where it comes from, say so with trusted=true"
         )
-    try:
-        content = Path(config.weights).read_bytes()
-    except OSError as error:
-        raise InputError(f"{field}: can't be read: {error.strerror}") from None
-    load_network(Path(config.weights), field)
+    content = read_weights(config.weights, "weights")
+    with local_weights(config.weights, "weights") as file:
+        load_network(file, field)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -182,7 +182,8 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         before = storage.read_bytes(places.state) if storage.exists(places.state) else None
         images = Path(folder) / "images" / FOLDERS[FIT]
         keep = _Keeper(places, config.state_s)
-        weights = fine_tune(images, names, _fine_tuning(config), keep, before)
+        with _starting_weights(config) as file:
+            weights = fine_tune(images, names, _fine_tuning(config, file), keep, before)
     ids = np.array(written.image_ids, np.int64)
     storage.write_bytes(places.trained_on, trained_on_bytes(ids, np.empty(0, np.int64)))
     storage.write_bytes(places.weights, weights)
@@ -230,9 +231,13 @@ class _Keeper:
         storage.write_json(self._places.progress, self.facts)
 
 
-def _fine_tuning(config: TrainDetectorConfig) -> FineTuning:
+def _starting_weights(config: TrainDetectorConfig) -> AbstractContextManager[Path | None]:
+    return local_weights(config.weights, "weights") if config.weights else nullcontext()
+
+
+def _fine_tuning(config: TrainDetectorConfig, weights: Path | None) -> FineTuning:
     return FineTuning(
-        weights=Path(config.weights) if config.weights else None,
+        weights=weights,
         image_size=config.image_size,
         epochs=config.epochs,
         batch_size=config.batch_size,

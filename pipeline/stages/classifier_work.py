@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline.config import TrainClassifierConfig
 from pipeline.models.defect_net import DefectNet
-from pipeline.models.weights import load_state, state_to_bytes
+from pipeline.models.weights import state_to_bytes
+from pipeline.scoring.weights_files import read_state
 from pipeline.stages.classifier_loop import result_file
 from pipeline.stages.classifier_plan import CROSS_FITTED, Fit, Plan, plan_fits
 from pipeline.stages.provenance import environment, now
@@ -54,7 +55,7 @@ def open_work(config: TrainClassifierConfig) -> Work:
     rows = labelled_rows(uri, roles)
     plan = plan_fits(rows, config, uri)
     field = f"weights: {config.weights}"
-    state = load_state(config.weights, "weights")
+    state = read_state(config.weights, "weights")
     net = DefectNet(state, config.trainable, field)
     weights = state_to_bytes({n: v for n, v in net.resnet_state().items() if n[:3] != "fc."})
     storage.require_writable(store, "store")
