@@ -31,7 +31,13 @@ from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import FIT
 from pipeline.tables.schemas import UNREACHABLE_ERRORS
-from pipeline.tables.trained_on import trained_on_bytes, trained_on_file, trained_on_ids
+from pipeline.tables.trained_on import (
+    NONE,
+    seen_by,
+    trained_on_bytes,
+    trained_on_file,
+    trained_on_ids,
+)
 
 # Boxes that the precision counts go far below any threshold in use.
 _JUDGED_FLOOR = 0.001
@@ -112,6 +118,8 @@ def check_training(config: TrainDetectorConfig) -> dict[str, Any]:
             "a model that nothing judges is not trained"
         )
     _check_groups(rows, config)
+    if config.weights:
+        _require_unseen(rows[config.evaluate_role], seen_by(config.weights), config.weights)
     return {
         "kind": "train_detector",
         "manifest_digest": manifest.digest,
@@ -173,6 +181,7 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
     rows = rows_by_role(config.manifest, {FIT}, "training")[FIT]
     names = class_names(rows, options)
     chosen = chosen_rows(rows, config.good_per_defect)
+    seen_before = seen_by(config.weights) if config.weights else NONE
     with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
         plan = DatasetPlan(Path(folder), names, options, max_side=config.image_size)
         written = write_dataset({FIT: chosen}, plan)[FIT]
@@ -185,7 +194,7 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         with _starting_weights(config) as file:
             weights = fine_tune(images, names, _fine_tuning(config, file), keep, before)
     ids = np.array(written.image_ids, np.int64)
-    storage.write_bytes(places.trained_on, trained_on_bytes(ids, np.empty(0, np.int64)))
+    storage.write_bytes(places.trained_on, trained_on_bytes(ids, NONE, seen_before))
     storage.write_bytes(places.weights, weights)
     return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
 
@@ -264,6 +273,15 @@ def _augment(config: DetectorAugmentationConfig) -> Mapping[str, float]:
     }
 
 
+def _require_unseen(rows: pa.Table, seen: np.ndarray, weights: str) -> None:
+    both = np.intersect1d(rows.column("image_id").to_numpy(), seen)
+    if len(both):
+        raise InputError(
+            f"evaluate_role: image {both[0]} is among the {len(seen)} that {weights} was "
+            "trained on; a model isn't judged on what it has seen"
+        )
+
+
 def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str, Any]:
     """The metrics of the finished detector on the configured role.
 
@@ -274,12 +292,7 @@ def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
     options = label_options(config.boxes, config.limits)
     rows = rows_by_role(config.manifest, {config.evaluate_role}, "judging")[config.evaluate_role]
     seen = trained_on_ids(storage.read_bytes(places.trained_on), places.trained_on)
-    both = np.intersect1d(rows.column("image_id").to_numpy(), seen)
-    if len(both):
-        raise InputError(
-            f"evaluate_role: image {both[0]} is among the {len(seen)} that {places.weights} was "
-            "trained on; a model isn't judged on what it has seen"
-        )
+    _require_unseen(rows, seen, places.weights)
     defaults = DetectorConfig(weights="")
     settings = DetectorSettings(
         config.image_size,

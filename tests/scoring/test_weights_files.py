@@ -17,8 +17,9 @@ from pipeline.scoring.ingredients import load_ingredients
 from pipeline.scoring.train_detector import check_training, model_places, train_detector
 from pipeline.scoring.weights_files import read_state
 from pipeline.stages.classifier_work import open_work
+from pipeline.stages.train_classifier import trained_on_table
 from pipeline.tables import storage
-from pipeline.tables.trained_on import trained_on_bytes
+from pipeline.tables.trained_on import trained_on_bytes, trained_on_ids
 from tests.conftest import TinyModels
 from tests.detection import manifest, small_archive
 
@@ -94,3 +95,33 @@ def test_trainings_start_from_remote_weights(
         load_network(Path(p.weights), "x").state_dict() for p in (remote_places, local_places)
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_the_starting_weights_have_seen_a_training_has_seen(
+    remote: str, tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    rows = small_archive(tmp_path / "archive")
+    here = {"manifest": manifest(tmp_path, rows), "store": str(tmp_path), "name": "n"}
+    seen = storage.read_bytes(f"{remote}/d/trained_on.parquet")
+    storage.write_bytes(f"{remote}/c/trained_on.parquet", seen)
+    net = TrainClassifierConfig(**here, weights=f"{remote}/c/net.safetensors")
+    work = open_work(net)
+    fixed = work.plan.fits[0]
+    wanted = {5, 7, *fixed.training, *fixed.stopping}
+    assert set(trained_on_ids(trained_on_table(work), "x")) == wanted
+    named = TrainClassifierConfig(**here, weights=str(tiny_models.classifier))
+    assert set(trained_on_ids(trained_on_table(open_work(named)), "x")) == wanted - {5, 7}
+
+    values = {"weights": f"{remote}/d/yolo.pt", "trusted": True, "epochs": 1, "threads": 1}
+    yolo = TrainDetectorConfig(**here, **values, batch_size=4, image_size=64)
+    places = model_places(str(tmp_path), "r")
+    train_detector(yolo, places)
+    fit_ids = {row["image_id"] for row in rows if row["role"] == "fit"}
+    found = set(trained_on_ids(storage.read_bytes(places.trained_on), "x"))
+    assert {5, 7} < found <= {5, 7} | fit_ids
+
+    judged = next(row["image_id"] for row in rows if row["role"] == "validation")
+    content = trained_on_bytes(np.array([judged]), np.array([7]))
+    storage.write_bytes(f"{remote}/d/trained_on.parquet", content)
+    with pytest.raises(InputError, match=rf"image {judged} is among the 2 that .*yolo.pt was"):
+        check_training(yolo)
