@@ -10,9 +10,11 @@ Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 class Section(BaseModel):
-    """A part of a config: frozen, described field by field, unknown keys refused."""
+    """A part of a config: frozen, described field by field; unknown keys, inf and nan refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class RayConfig(Section):

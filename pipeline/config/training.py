@@ -101,6 +101,9 @@ class TrainDetectorConfig(Section):
     """Seconds between two states that a killed training continues from; about 50 MB each."""
     limits: LimitsConfig = LimitsConfig()
     """What is refused."""
+    max_unreachable: float = Field(default=0.2, ge=0, le=1)
+    """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
+    more the job stops, as in an outage, and the same command tries them again."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -169,5 +172,8 @@ class TrainClassifierConfig(Section):
     """Seconds between two checkpoints: what a kill can cost; 0: one after every epoch."""
     limits: LimitsConfig = LimitsConfig()
     """What is refused."""
+    max_unreachable: float = Field(default=0.2, ge=0, le=1)
+    """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
+    more the job stops, as in an outage, and the same command tries them again."""
     ray: RayConfig = RayConfig()
     """The cluster."""

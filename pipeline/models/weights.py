@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Collection, Mapping
@@ -33,13 +34,14 @@ def cached_weights_file(name: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def load_state(weights: str, field: str) -> State:
+def load_state(weights: str, field: str, content: bytes | None = None) -> State:
     """A state dict in float32, on the CPU.
 
     Args:
         weights: torchvision's name, which may be downloaded once, since it was asked for by
             name; or a local .safetensors, .pt or .pth file.
         field: the setting that named it, for errors.
+        content: of the file, where it is not a local one.
 
     Raises:
         InputError: no such file or name, a damaged file, a pickle that would run code.
@@ -47,7 +49,7 @@ def load_state(weights: str, field: str) -> State:
     if weights in named_weights():
         state = _named_state(weights, field)
     else:
-        state = _file_state(weights, field)
+        state = _file_state(weights, field, content)
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
@@ -63,21 +65,22 @@ def _named_state(name: str, field: str) -> State:
         ) from None
 
 
-def _file_state(weights: str, field: str) -> State:
+def _file_state(weights: str, field: str, content: bytes | None) -> State:
     file = Path(weights)
     if file.suffix not in SUFFIXES:
         raise InputError(
             f"{field}: {weights}: neither torchvision's ({', '.join(named_weights())}) "
             f"nor a file ending in {', '.join(SUFFIXES)}"
         )
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{field}: {weights}: can't be read: {error.strerror}") from None
+    if content is None:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise InputError(f"{field}: {weights}: can't be read: {error.strerror}") from None
     if file.suffix == ".safetensors":
         return state_from_bytes(content, f"{field}: {weights}")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         first = str(error).splitlines()[0]
         raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.detector import Detector
 from pipeline.models.resnet import unused_after
 from pipeline.models.specs import DetectorSettings, FeatureLayout
-from pipeline.models.weights import load_state, state_to_bytes, used_part
+from pipeline.models.weights import state_to_bytes, used_part
 from pipeline.scoring.bundle import (
     BACKBONE_FILE,
     CLASSIFIER_FILE,
@@ -23,6 +22,7 @@ from pipeline.scoring.bundle import (
     TRAINED_ON_FILES,
     ScorerSpec,
 )
+from pipeline.scoring.weights_files import local_weights, read_state, read_weights
 from pipeline.tables import storage
 from pipeline.tables.trained_on import trained_on_file, trained_on_ids
 
@@ -52,7 +52,7 @@ def load_ingredients(config: FitConfig) -> Ingredients:
     backbone = config.backbone
     layout = FeatureLayout(backbone.cell_layers, backbone.grids, backbone.pooled_layers)
     field = "backbone.weights"
-    state = load_state(backbone.weights, field)
+    state = read_state(backbone.weights, field)
     Backbone(state, layout, backbone.batch_size, f"{field}: {backbone.weights}")
     files = {BACKBONE_FILE: state_to_bytes(used_part(state, unused_after(layout.last_layer)))}
     if config.classifier is not None:
@@ -78,7 +78,7 @@ def load_ingredients(config: FitConfig) -> Ingredients:
 
 def _classifier(config: ClassifierConfig) -> bytes:
     field = "classifier.weights"
-    state = load_state(config.weights, field)
+    state = read_state(config.weights, field)
     Classifier(state, config.batch_size, f"{field}: {config.weights}")
     return state_to_bytes(used_part(state, ("num_batches_tracked",)))
 
@@ -90,12 +90,9 @@ def _detector(config: DetectorConfig) -> bytes:
             f"{field}: an ultralytics .pt is a pickle, which can run code when it is loaded; "
             "if you know where it comes from, say so with detector.trusted=true"
         )
-    path = Path(config.weights)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{field}: can't be read: {error.strerror}") from None
-    Detector(path, _settings(config), field)
+    content = read_weights(config.weights, "detector.weights")
+    with local_weights(config.weights, "detector.weights") as file:
+        Detector(file, _settings(config), field)
     return content
 
 

@@ -30,6 +30,7 @@ _COLUMNS = [
     "sha256",
     "category",
     "role",
+    "group_id",
     "defect_type",
     "is_defect",
     "mask_uri",

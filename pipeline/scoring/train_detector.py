@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,19 @@ from pipeline.scoring.bundle import DETECTOR_FILE
 from pipeline.scoring.dataset import FOLDERS, DatasetPlan, write_dataset
 from pipeline.scoring.detector_quality import detector_quality
 from pipeline.scoring.labelled import class_names, label_options, rows_by_role
+from pipeline.scoring.outage import OutageGuard
+from pipeline.scoring.weights_files import local_weights, read_weights
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import FIT
-from pipeline.tables.trained_on import trained_on_bytes, trained_on_file, trained_on_ids
+from pipeline.tables.schemas import UNREACHABLE_ERRORS
+from pipeline.tables.trained_on import (
+    NONE,
+    seen_by,
+    trained_on_bytes,
+    trained_on_file,
+    trained_on_ids,
+)
 
 # Boxes that the precision counts go far below any threshold in use.
 _JUDGED_FLOOR = 0.001
@@ -40,6 +50,7 @@ _NOT_IDENTITY = {
     "evaluate_role",
     "confidences",
     "state_s",
+    "max_unreachable",
     "ray",
 }
 
@@ -106,12 +117,39 @@ def check_training(config: TrainDetectorConfig) -> dict[str, Any]:
             f"evaluate_role: no image of {config.manifest} has the role {config.evaluate_role!r}; "
             "a model that nothing judges is not trained"
         )
+    _check_groups(rows, config)
+    if config.weights:
+        _require_unseen(rows[config.evaluate_role], seen_by(config.weights), config.weights)
     return {
         "kind": "train_detector",
         "manifest_digest": manifest.digest,
         "weights_sha256": _weights_digest(config),
         "settings": config.model_dump(mode="json", exclude=_NOT_IDENTITY | {"weights"}),
     }
+
+
+def _check_groups(rows: Mapping[str, pa.Table], config: TrainDetectorConfig) -> None:
+    """Refuses a group that is learnt and judged; a row without a group is one of its own.
+
+    Raises:
+        InputError: naming the group.
+    """
+    fit, judged = (
+        pc.coalesce(known.column("group_id"), known.column("image_id")).to_numpy()
+        for known in (_labelled(rows[role]) for role in (FIT, config.evaluate_role))
+    )
+    both = np.intersect1d(fit, judged)
+    if len(both):
+        raise InputError(
+            f"manifest: {config.manifest}: group_id {both[0]}: lies in {FIT} and in "
+            f"{config.evaluate_role} ({len(both)} such groups), so that the figures would be of "
+            "rows that were learnt; split again with groups kept together"
+        )
+
+
+def _labelled(rows: pa.Table) -> pa.Table:
+    """The rows that are known to be good or defective."""
+    return rows.filter(pc.is_valid(rows.column("is_defect")))
 
 
 def _weights_digest(config: TrainDetectorConfig) -> str | None:
@@ -123,11 +161,9 @@ def _weights_digest(config: TrainDetectorConfig) -> str | None:
             f"{field}: an ultralytics .pt is a pickle, which can run code when it is loaded; "
             "if you know where it comes from, say so with trusted=true"
         )
-    try:
-        content = Path(config.weights).read_bytes()
-    except OSError as error:
-        raise InputError(f"{field}: can't be read: {error.strerror}") from None
-    load_network(Path(config.weights), field)
+    content = read_weights(config.weights, "weights")
+    with local_weights(config.weights, "weights") as file:
+        load_network(file, field)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -139,31 +175,46 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
 
     Raises:
         InputError: a mask that can't be used.
-        RunError: the loss became infinite, or no image could be read.
+        RunError: the loss became infinite, no image could be read, or the archive is out of reach.
     """
     options = label_options(config.boxes, config.limits)
     rows = rows_by_role(config.manifest, {FIT}, "training")[FIT]
     names = class_names(rows, options)
+    chosen = chosen_rows(rows, config.good_per_defect)
+    seen_before = seen_by(config.weights) if config.weights else NONE
     with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
         plan = DatasetPlan(Path(folder), names, options, max_side=config.image_size)
-        written = write_dataset({FIT: _chosen(rows, config.good_per_defect)}, plan)[FIT]
+        written = write_dataset({FIT: chosen}, plan)[FIT]
+        _require_reachable(len(chosen), written.left_out, config.max_unreachable)
         if not written.defects:
             raise RunError(f"training: none of the defect images could be used: {written.examples}")
         before = storage.read_bytes(places.state) if storage.exists(places.state) else None
         images = Path(folder) / "images" / FOLDERS[FIT]
         keep = _Keeper(places, config.state_s)
-        weights = fine_tune(images, names, _fine_tuning(config), keep, before)
+        with _starting_weights(config) as file:
+            weights = fine_tune(images, names, _fine_tuning(config, file), keep, before)
     ids = np.array(written.image_ids, np.int64)
-    storage.write_bytes(places.trained_on, trained_on_bytes(ids, np.empty(0, np.int64)))
+    storage.write_bytes(places.trained_on, trained_on_bytes(ids, NONE, seen_before))
     storage.write_bytes(places.weights, weights)
     return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
 
 
-def _chosen(rows: pa.Table, good_per_defect: float) -> pa.Table:
-    """All defects, and the first good images by id, which is a hash: as good as drawn."""
-    defect = pc.fill_null(rows.column("is_defect"), False)
-    defects = rows.filter(defect)
-    others = rows.filter(pc.invert(defect))
+def _require_reachable(images: int, left_out: Mapping[str, int], share: float) -> None:
+    """Stops where the archive must be gone, given the number of images left out per reason.
+
+    Raises:
+        RunError: more files can't be had than `max_unreachable` allows.
+    """
+    OutageGuard(images, share).add(sum(left_out.get(kind, 0) for kind in UNREACHABLE_ERRORS))
+
+
+def chosen_rows(rows: pa.Table, good_per_defect: float) -> pa.Table:
+    """All defects, and the first good images by id, which is a hash: as good as drawn.
+
+    A row whose label nobody knows is neither.
+    """
+    defect = rows.column("is_defect")
+    defects, others = rows.filter(defect), rows.filter(pc.invert(defect))  # null is in neither
     good = others.slice(0, round(good_per_defect * defects.num_rows))
     return pa.concat_tables([defects, good]).sort_by("image_id")
 
@@ -189,9 +240,13 @@ class _Keeper:
         storage.write_json(self._places.progress, self.facts)
 
 
-def _fine_tuning(config: TrainDetectorConfig) -> FineTuning:
+def _starting_weights(config: TrainDetectorConfig) -> AbstractContextManager[Path | None]:
+    return local_weights(config.weights, "weights") if config.weights else nullcontext()
+
+
+def _fine_tuning(config: TrainDetectorConfig, weights: Path | None) -> FineTuning:
     return FineTuning(
-        weights=Path(config.weights) if config.weights else None,
+        weights=weights,
         image_size=config.image_size,
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -218,21 +273,26 @@ def _augment(config: DetectorAugmentationConfig) -> Mapping[str, float]:
     }
 
 
+def _require_unseen(rows: pa.Table, seen: np.ndarray, weights: str) -> None:
+    both = np.intersect1d(rows.column("image_id").to_numpy(), seen)
+    if len(both):
+        raise InputError(
+            f"evaluate_role: image {both[0]} is among the {len(seen)} that {weights} was "
+            "trained on; a model isn't judged on what it has seen"
+        )
+
+
 def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str, Any]:
     """The metrics of the finished detector on the configured role.
 
     Raises:
         InputError: the detector has seen one of the rows.
+        RunError: the archive is out of reach.
     """
     options = label_options(config.boxes, config.limits)
     rows = rows_by_role(config.manifest, {config.evaluate_role}, "judging")[config.evaluate_role]
     seen = trained_on_ids(storage.read_bytes(places.trained_on), places.trained_on)
-    both = np.intersect1d(rows.column("image_id").to_numpy(), seen)
-    if len(both):
-        raise InputError(
-            f"evaluate_role: image {both[0]} is among the {len(seen)} that {places.weights} was "
-            "trained on; a model isn't judged on what it has seen"
-        )
+    _require_unseen(rows, seen, places.weights)
     defaults = DetectorConfig(weights="")
     settings = DetectorSettings(
         config.image_size,
@@ -246,4 +306,6 @@ def judge_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         file = Path(folder) / DETECTOR_FILE
         file.write_bytes(storage.read_bytes(places.weights))
         detector = Detector(file, settings, f"detector: {places.weights}")
-        return detector_quality(detector, rows, config.evaluate_role, options, config.confidences)
+        found = detector_quality(detector, rows, config.evaluate_role, options, config.confidences)
+    _require_reachable(len(rows), found["left_out"], config.max_unreachable)
+    return found

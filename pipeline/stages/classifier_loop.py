@@ -27,6 +27,7 @@ from pipeline.models.classifier_training import (
 from pipeline.models.defect_net import HEAD, DefectNet, feature_views
 from pipeline.models.resnet import fix_arithmetic
 from pipeline.models.weights import state_from_bytes, state_to_bytes
+from pipeline.stages.classifier_failures import Failures
 from pipeline.stages.classifier_plan import FIXED, Fit
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
@@ -51,6 +52,8 @@ class LoopSettings:
         batch_size: images per step.
         threads: of the arithmetic.
         checkpoint_s: seconds between checkpoints.
+        images: how many the workers read together.
+        max_unreachable: share of them whose files may be out of reach.
     """
 
     folder: str
@@ -62,6 +65,8 @@ class LoopSettings:
     batch_size: int
     threads: int
     checkpoint_s: float
+    images: int
+    max_unreachable: float
 
 
 def result_file(folder: str, fit: Fit) -> str:
@@ -109,10 +114,11 @@ class _Worker:
 
     settings: LoopSettings
     team: Team = field(init=False)
-    failures: dict[int, str] = field(default_factory=dict)
+    failures: Failures = field(init=False)
 
     def __post_init__(self) -> None:
         self.team = _team()
+        self.failures = Failures(self.settings.images, self.settings.max_unreachable)
         self._state = state_from_bytes(ray.get(self.settings.weights), "weights")
         self._images = ray.train.get_dataset_shard(IMAGES)
         self._device = ray.train.torch.get_device()
@@ -131,7 +137,7 @@ class _Worker:
         progress = train_classifier(net, sources, self.settings.epochs, attempt)
         scored = self._rows(fit.scored, np.ones(len(fit.scored)))
         ids, _, logits = defect_logits(net, scored, self.team)
-        failures = self._all_failures()
+        failures = self.failures.of_all(self.team)
         if self.team.rank == 0:
             self._leave(fit, net, (ids, logits), _facts(progress, begun, failures))
 
@@ -179,8 +185,7 @@ class _Worker:
     def _batch(self, block: pa.Table) -> Batch:
         images, present = unpack(block.column(SQUARE))
         ids = block.column("image_id").to_numpy()
-        errors = block.column("error_message").to_pylist()
-        self.failures |= {int(i): e for i, e in zip(ids, errors, strict=True) if e is not None}
+        self.failures.add(block)
         return Batch(
             ids[present],
             torch.from_numpy(images.copy()),
@@ -229,11 +234,6 @@ class _Worker:
         if self.team.rank == 0:
             storage.write_bytes(checkpoint_file(self.settings.folder, fit), progress.to_bytes())
         self._saved = time.monotonic()
-
-    def _all_failures(self) -> dict[int, str]:
-        texts = np.array(list(self.failures.values()), dtype=object)
-        found = self.team.gather((np.array(list(self.failures), np.int64), texts))
-        return {int(i): str(e) for ids, errors in found for i, e in zip(ids, errors, strict=True)}
 
     def _leave(
         self, fit: Fit, net: DefectNet, scored: tuple[np.ndarray, np.ndarray], facts: dict[str, Any]

@@ -19,8 +19,9 @@ from pipeline.models.augment import Augmentation
 from pipeline.models.classifier_training import EpochSettings
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import quiet
+from pipeline.stages.classifier_failures import FAILURE_COLUMNS, Failures
 from pipeline.stages.classifier_loop import IMAGES, LoopSettings, note_file, train_loop
-from pipeline.stages.classifier_plan import used_table
+from pipeline.stages.classifier_plan import used_ids, used_table
 from pipeline.stages.classifier_work import Work
 from pipeline.stages.cluster import DECODE_CPUS
 from pipeline.stages.decode import prepare_block
@@ -141,11 +142,17 @@ def _loop_settings(work: Work) -> LoopSettings:
         config.batch_size,
         config.threads,
         config.checkpoint_s,
+        len(used_ids(work.plan)),
+        config.max_unreachable,
     )
 
 
 def _images(work: Work) -> Dataset:
-    """Every image that some training reads, decoded and resized while it streams."""
+    """Every image that some training reads, decoded and resized while it streams.
+
+    Raises:
+        RunError: the archive is out of reach.
+    """
     config = work.config
     table = used_table(work.plan, work.rows, config.seed)
     blocks = [table.slice(i, _BLOCK_ROWS) for i in range(0, len(table), _BLOCK_ROWS)]
@@ -159,7 +166,15 @@ def _images(work: Work) -> Dataset:
     )
     images.context.execution_options.preserve_order = True
     kept = len(table) * config.image_size**2 * 3 <= _KEPT_BYTES
-    return images.materialize() if kept else images
+    if not kept:
+        return images
+    images = images.materialize()
+    # An outage is known before any worker starts; a worker that fails is started again.
+    failures = Failures(len(table), config.max_unreachable)
+    reasons = images.select_columns(list(FAILURE_COLUMNS))
+    for block in reasons.iter_batches(batch_size=None, batch_format="pyarrow"):
+        failures.add(block)
+    return images
 
 
 class _Shares(DataConfig):  # type: ignore[misc]

@@ -6,16 +6,20 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import TrainClassifierConfig
 from pipeline.models.defect_net import DefectNet
-from pipeline.models.weights import load_state, state_to_bytes
+from pipeline.models.weights import named_weights, state_to_bytes
+from pipeline.scoring.weights_files import read_state
 from pipeline.stages.classifier_loop import result_file
 from pipeline.stages.classifier_plan import CROSS_FITTED, Fit, Plan, plan_fits
 from pipeline.stages.provenance import environment, now
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import TEST
-from pipeline.tables.trained_models import ModelPlaces
+from pipeline.tables.trained_models import ModelPlaces, require_kind
+from pipeline.tables.trained_on import NONE, seen_by
 from pipeline.tables.training_rows import TrainingRows, labelled_rows
 
 
@@ -29,6 +33,7 @@ class Work:
         rows: the labelled rows of the roles that it touches.
         plan: the trainings that it consists of.
         weights: the starting weights, as safetensors.
+        seen: (N,) ids of the images that the starting weights had seen.
         identity: what weights and figures depend on.
     """
 
@@ -37,6 +42,7 @@ class Work:
     rows: TrainingRows
     plan: Plan
     weights: bytes
+    seen: np.ndarray
     identity: dict[str, Any]
 
 
@@ -49,15 +55,18 @@ def open_work(config: TrainClassifierConfig) -> Work:
     store, uri = storage.absolute(config.store), storage.absolute(config.manifest)
     config = config.model_copy(update={"store": store, "manifest": uri})
     manifest = open_manifest(uri)
+    require_kind(ModelPlaces(store, config.name).folder, "classifier")
     roles = (*CROSS_FITTED, TEST) if config.score_test else CROSS_FITTED
     rows = labelled_rows(uri, roles)
     plan = plan_fits(rows, config, uri)
     field = f"weights: {config.weights}"
-    state = load_state(config.weights, "weights")
+    state = read_state(config.weights, "weights")
     net = DefectNet(state, config.trainable, field)
     weights = state_to_bytes({n: v for n, v in net.resnet_state().items() if n[:3] != "fc."})
+    seen = NONE if config.weights in named_weights() else seen_by(config.weights)
     storage.require_writable(store, "store")
     free = {"store", "manifest", "name", "weights", "checkpoint_s", "ray", "limits"}
+    free |= {"max_unreachable"}
     identity = {
         "kind": "classifier",
         "manifest_digest": manifest.digest,
@@ -65,7 +74,7 @@ def open_work(config: TrainClassifierConfig) -> Work:
         "limits": config.limits.model_dump(exclude={"fetch_attempts"}),
         **config.model_dump(mode="json", exclude=free),
     }
-    return Work(config, ModelPlaces(store, config.name), rows, plan, weights, identity)
+    return Work(config, ModelPlaces(store, config.name), rows, plan, weights, seen, identity)
 
 
 def facts(work: Work) -> dict[str, Any]:

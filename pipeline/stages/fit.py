@@ -20,13 +20,14 @@ from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.build import BundleBuilder
 from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
 from pipeline.scoring.ingredients import Ingredients, load_ingredients
+from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows, usable_rows
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
 from pipeline.stages.pools import with_features, without_value
-from pipeline.stages.progress import OutageGuard, Progress, watch
+from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
 from pipeline.stages.sink import fill_columns, summary

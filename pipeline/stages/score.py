@@ -13,12 +13,13 @@ import numpy as np
 from pipeline.config import ScoreConfig
 from pipeline.errors import InputError, RunError
 from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
+from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
-from pipeline.stages.progress import OutageGuard, Progress, watch
+from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.publish import publish
 from pipeline.stages.sink import commit_block

@@ -20,8 +20,9 @@ from pipeline.stages.cluster import connected, plan_pools
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
 from pipeline.tables.schemas import CLASSIFIER_SCORES, SCHEMA_VERSION
-from pipeline.tables.trained_models import ModelPlaces, begin_training
+from pipeline.tables.trained_models import ModelPlaces, begin_training, require_same
 from pipeline.tables.trained_on import trained_on_bytes
+from pipeline.tables.training_rows import TrainingRows
 
 WEIGHTS, SCORES, TRAINED_ON = "classifier.safetensors", "scores.parquet", "trained_on.parquet"
 
@@ -40,7 +41,7 @@ def run_train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
     """
     work = open_work(config)
     if storage.exists(work.places.training):
-        begin_training(work.places, work.identity, {})
+        require_same(work.places, work.identity)
         report: dict[str, Any] = storage.read_json(work.places.training)
         _remove_work(work.places)
         return report | {"already_trained": True}
@@ -84,7 +85,7 @@ def _finish(work: Work) -> dict[str, Any]:
     fixed = work.plan.fits[0]
     content = storage.read_bytes(weights_file(places.folder, fixed))
     storage.write_bytes(places.file(WEIGHTS), content)
-    storage.write_bytes(places.file(TRAINED_ON), trained_on_bytes(fixed.training, fixed.stopping))
+    storage.write_bytes(places.file(TRAINED_ON), trained_on_table(work))
     storage.write_bytes(places.file(SCORES), storage.parquet_bytes(scores))
     report = {
         "schema_version": SCHEMA_VERSION,
@@ -98,13 +99,19 @@ def _finish(work: Work) -> dict[str, Any]:
         "scores": places.file(SCORES),
         "warnings": list(work.plan.warnings),
         "unreadable": {str(i): text for i, text in sorted(unreadable.items())},
-        "trainings": [_fit_facts(work, fit, results[fit.name]) for fit in work.plan.fits],
+        "trainings": [fit_facts(work.rows, fit, results[fit.name]) for fit in work.plan.fits],
         "metrics": _metrics(work, scores, tables),
     }
     del report["started_at"]
     storage.write_json(places.training, report)
     _remove_work(places)
     return report
+
+
+def trained_on_table(work: Work) -> bytes:
+    """What the fixed model has seen, and what its starting weights had seen before, as a file."""
+    fixed = work.plan.fits[0]
+    return trained_on_bytes(fixed.training, fixed.stopping, work.seen)
 
 
 def _scored(work: Work, fit: Fit, unreadable: dict[int, str]) -> pa.Table:
@@ -131,8 +138,12 @@ def _scored(work: Work, fit: Fit, unreadable: dict[int, str]) -> pa.Table:
     return pa.table([columns[name] for name in CLASSIFIER_SCORES.names], schema=CLASSIFIER_SCORES)
 
 
-def _fit_facts(work: Work, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
-    training, stopping = work.rows.of(fit.training), work.rows.of(fit.stopping)
+def fit_facts(rows: TrainingRows, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
+    """One training for the report; images that could not be read are not counted."""
+    unread = np.array([int(i) for i in result["unreadable"]], np.int64)
+    training, stopping = (
+        rows.of(np.setdiff1d(ids, unread)) for ids in (fit.training, fit.stopping)
+    )
     best = result["history"][result["best_epoch"] - 1]
     return {
         "name": fit.name,
@@ -141,7 +152,7 @@ def _fit_facts(work: Work, fit: Fit, result: dict[str, Any]) -> dict[str, Any]:
         "left_out": list(fit.left_out) if fit.left_out else None,
         "training": {"images": len(training), "defects": int(training.is_defect.sum())},
         "stopping": {"images": len(stopping), "defects": int(stopping.is_defect.sum())},
-        "scored": len(fit.scored),
+        "scored": len(np.setdiff1d(fit.scored, unread)),
         "best_epoch": result["best_epoch"],
         "epochs": result["epochs"],
         "continued_after_epoch": result["continued_after_epoch"],

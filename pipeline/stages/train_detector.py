@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 
-from pipeline.config import TrainDetectorConfig
+from pipeline.config import PoolConfig, TrainDetectorConfig
 from pipeline.errors import InputError, RunError
 from pipeline.scoring.train_detector import (
     ModelPlaces,
@@ -17,10 +18,11 @@ from pipeline.scoring.train_detector import (
     model_places,
     train_detector,
 )
-from pipeline.stages.cluster import connected, result_of
+from pipeline.stages.cluster import TASK_CPUS, connected, plan_pools, result_of
 from pipeline.stages.provenance import environment, now
 from pipeline.tables import storage
 from pipeline.tables.runs import differences
+from pipeline.tables.trained_models import require_kind
 
 SCHEMA_VERSION = "1"
 # Seconds between two looks at the task, and between two lines about it.
@@ -46,8 +48,9 @@ def run_train_detector(config: TrainDetectorConfig) -> dict[str, Any]:
     config = config.model_copy(update=changes)
     places = model_places(store, config.name)
     identity = check_training(config)
+    require_kind(places.folder, "detector")
     storage.require_writable(store, "store")
-    record = _earlier(places, identity)
+    record = earlier_record(places, identity)
     missing = record is None or _judged(record, config) is None
     if record is None or missing:
         with connected(config.ray):
@@ -56,15 +59,18 @@ def run_train_detector(config: TrainDetectorConfig) -> dict[str, Any]:
     return record | {"folder": places.folder, "already_trained": not missing}
 
 
-def _earlier(places: ModelPlaces, identity: dict[str, Any]) -> dict[str, Any] | None:
+def earlier_record(places: ModelPlaces, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The record of the same training, if it is finished; an unfinished one is marked as begun.
+
+    A start that left no state to continue from binds nobody: it may have ended at bad input that
+    other settings mend.
 
     Raises:
         InputError: the name belongs to another training.
     """
     finished = storage.exists(places.record)
     place = places.record if finished else places.started
-    if not storage.exists(place):
+    if not finished and not (storage.exists(place) and storage.exists(places.state)):
         storage.write_json(places.started, {"identity": identity, "started_at": now()})
         return None
     record: dict[str, Any] = storage.read_json(place)
@@ -92,8 +98,10 @@ def _work(
     record: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Trains unless that was done, judges, and writes the record."""
+    wanted = pool_for(config.threads, ray.cluster_resources())
+    plan_pools({"training": wanted}, config.ray.resource_wait_s)
     if record is None:
-        facts = _await(_start(train_detector, config, places), places)
+        facts = _await(_start(train_detector, (config, places), wanted), places)
         record = {
             "schema_version": SCHEMA_VERSION,
             "model": "detector",
@@ -104,7 +112,7 @@ def _work(
             **facts,
             "metrics": {},
         }
-    metrics = _await(_start(judge_detector, config, places), places)
+    metrics = _await(_start(judge_detector, (config, places), wanted), places)
     metrics["confidences"] = list(config.confidences)
     record["metrics"][config.evaluate_role] = metrics
     record["finished_at"] = now()
@@ -112,16 +120,21 @@ def _work(
     return record
 
 
-def _start(function: Any, config: TrainDetectorConfig, places: ModelPlaces) -> Any:
-    """A task with as many CPUs as it has threads, as far as there are, and a GPU if there is one.
+def pool_for(threads: int, there: Mapping[str, float]) -> PoolConfig:
+    """One task with as many CPUs as it has threads, as far as there are, and a GPU if there is one.
 
-    A task whose node dies starts again, and continues from the state in the store.
+    Args:
+        threads: of the arithmetic.
+        there: what the cluster has in all.
     """
-    total = ray.cluster_resources()
-    cpus = min(config.threads, int(total.get("CPU", 1)))
-    gpus = 1 if total.get("GPU") else 0
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3)(function)
-    return task.remote(config, places)
+    cpus = max(1.0, min(float(threads), there.get("CPU", 0) - TASK_CPUS))
+    return PoolConfig(size=1, num_cpus=cpus, num_gpus=1 if there.get("GPU", 0) >= 1 else 0)
+
+
+def _start(function: Any, arguments: tuple[Any, ...], wanted: PoolConfig) -> Any:
+    """A task; one whose node dies starts again, and continues from the state in the store."""
+    task = ray.remote(num_cpus=wanted.num_cpus, num_gpus=wanted.num_gpus, max_retries=3)(function)
+    return task.remote(*arguments)
 
 
 def _await(reference: Any, places: ModelPlaces) -> dict[str, Any]:

@@ -61,6 +61,21 @@ def begin_training(places: ModelPlaces, identity: dict[str, Any], facts: dict[st
         record = {"schema_version": SCHEMA_VERSION, "identity": identity} | facts
         storage.write_json(places.record, record)
         return False
+    require_same(places, identity)
+    return True
+
+
+def require_same(places: ModelPlaces, identity: dict[str, Any]) -> None:
+    """Refuses a name whose training was another one; writes nothing.
+
+    Raises:
+        InputError: names each difference, or says that the training's record is gone.
+    """
+    if not storage.exists(places.record):
+        raise InputError(
+            f"name {places.name}: {places.record}: is missing, so that nobody can tell what the "
+            "model was trained with; use another name"
+        )
     changes = differences(storage.read_json(places.record).get("identity", {}), identity)
     if changes:
         raise InputError(
@@ -68,4 +83,33 @@ def begin_training(places: ModelPlaces, identity: dict[str, Any], facts: dict[st
             + "; ".join(changes)
             + ". Use another name, or the settings it was begun with"
         )
-    return True
+
+
+def require_kind(folder: str, kind: str) -> None:
+    """Refuses the folder of a model of another kind, finished or begun; writes nothing.
+
+    Args:
+        folder: of the model.
+        kind: `classifier` or `detector`.
+
+    Raises:
+        InputError: the name belongs to a model of another kind.
+    """
+    found = _kind_in(folder)
+    if found not in (None, kind):
+        raise InputError(
+            f"name: {folder}: holds a {found}, and this would be a {kind}; use another name"
+        )
+
+
+def _kind_in(folder: str) -> str | None:
+    """What a folder's model is, as far as its records say."""
+    training = storage.join(folder, "training.json")
+    if storage.exists(training):
+        record = storage.read_json(training)
+        return str(record.get("kind") or record.get("model") or "model of an unknown kind")
+    begun = {"run.json": "classifier", "work/started.json": "detector"}
+    for name, kind in begun.items():
+        if storage.exists(storage.join(folder, name)):
+            return kind
+    return None

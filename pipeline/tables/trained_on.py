@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.tables import storage
 
-# What an image did for a model: its weights were fitted to it, or it chose when to stop.
-USES = ("training", "early_stopping")
+# What an image did for a model: its weights were fitted to it, it chose when to stop, or the
+# weights that training started from had seen it.
+USES = ("training", "early_stopping", "starting_weights")
+NONE = np.empty(0, np.int64)
 TRAINED_ON = pa.schema(
     [
         pa.field("image_id", pa.int64(), nullable=False),
@@ -26,11 +28,30 @@ def trained_on_file(weights: str) -> str:
     return storage.join(weights.rsplit("/", 1)[0] if "/" in weights else ".", _FILE)
 
 
-def trained_on_bytes(training: np.ndarray, early_stopping: np.ndarray) -> bytes:
-    """The table as a file; ids (N,) and (M,) int64 in any order."""
-    ids = np.concatenate([np.sort(training), np.sort(early_stopping)]).astype(np.int64)
-    uses = [USES[0]] * len(training) + [USES[1]] * len(early_stopping)
+def trained_on_bytes(
+    training: np.ndarray, early_stopping: np.ndarray, starting_weights: np.ndarray = NONE
+) -> bytes:
+    """The table as a file; ids (N,), (M,) and (K,) int64 in any order, one array per use."""
+    parts = [np.sort(part) for part in (training, early_stopping, starting_weights)]
+    uses = [use for use, part in zip(USES, parts, strict=True) for _ in part]
+    ids = np.concatenate(parts).astype(np.int64)
     return storage.parquet_bytes(pa.table([ids, uses], schema=TRAINED_ON))
+
+
+def seen_by(weights: str) -> np.ndarray:
+    """Every image that a weights file has seen, as the table beside it says; sorted int64.
+
+    Returns:
+        No id where there is no table: nothing is known of such weights.
+
+    Raises:
+        InputError: the table is damaged, or can't be read.
+    """
+    file = trained_on_file(weights)
+    with storage.errors_for(file, "weights"):
+        if not storage.exists(file):
+            return NONE
+        return trained_on_ids(storage.read_bytes(file), file)
 
 
 def trained_on_ids(content: bytes, what: str) -> np.ndarray:

@@ -10,7 +10,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import FitConfig, IndexConfig, PoolConfig, ScoreConfig, load, parse
+from pipeline.config import (
+    FitConfig,
+    IndexConfig,
+    PoolConfig,
+    ScoreConfig,
+    TrainClassifierConfig,
+    TrainDetectorConfig,
+    load,
+    parse,
+)
 from pipeline.errors import InputError
 
 INDEX = {"source": "images", "store": "data", "name": "demo"}
@@ -297,3 +306,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("name: Stra\xdfe\n".encode("latin-1"))
     assert refusal(IndexConfig, str(latin)).startswith(f"--config {latin}: can't be read: ")
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "1e999"])
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (TrainDetectorConfig, "good_per_defect"),
+        (TrainDetectorConfig, "minutes"),
+        (TrainClassifierConfig, "checkpoint_s"),
+        (ScoreConfig, "ray.resource_wait_s"),
+    ],
+)
+def test_a_number_is_finite(model: type, field: str, value: str) -> None:
+    given = ["manifest=m", "store=s", *(["name=n"] if model is TrainClassifierConfig else [])]
+    given += ["bundle=b"] if model is ScoreConfig else []
+    assert f"{field}:" in refusal(model, None, *given, f"{field}={value}")

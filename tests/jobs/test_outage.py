@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.config import IndexConfig
 from pipeline.errors import RunError
+from pipeline.scoring.outage import OutageGuard
 from pipeline.stages.index import run_index
-from pipeline.stages.progress import OutageGuard
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
 from tests.conftest import TinyStore, write_archive

@@ -1,0 +1,32 @@
+"""When so many files are gone that a job has to stop."""
+
+from __future__ import annotations
+
+from pipeline.errors import RunError
+
+# Fewer are files that somebody moved, whatever their share of a small archive.
+_LOST_FILES = 10
+
+
+class OutageGuard:
+    """Stops a job when so many files can't be had that the archive itself must be gone."""
+
+    def __init__(self, images: int, share: float) -> None:
+        self._images, self._share = images, share
+        self._most = max(_LOST_FILES, int(share * images))
+        self._unreachable = 0
+
+    def add(self, unreachable: int) -> None:
+        """Counts one commit's files that were missing, denied or unreadable.
+
+        Raises:
+            RunError: they are more than `max_unreachable` allows.
+        """
+        self._unreachable += unreachable
+        if self._unreachable > self._most:
+            raise RunError(
+                f"max_unreachable: the files of {self._unreachable} images are missing, denied or "
+                f"unreadable, more than {self._share:g} of {self._images}: an outage, or a "
+                "manifest of another place. Nothing was published; when the archive is back the "
+                "same command tries them again, and max_unreachable=1 takes them for lost"
+            )
