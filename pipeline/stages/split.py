@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from pipeline.config import SplitConfig
 from pipeline.errors import InputError
+from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.cluster import connected
 from pipeline.stages.contact_sheets import draw_sheets
 from pipeline.stages.groups import Grouping, make_groups
-from pipeline.stages.progress import OutageGuard
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.roles import Roles, give_roles
 from pipeline.tables import storage
