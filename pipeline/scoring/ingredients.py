@@ -14,7 +14,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.detector import Detector
 from pipeline.models.resnet import unused_after
 from pipeline.models.specs import DetectorSettings, FeatureLayout
-from pipeline.models.weights import state_to_bytes, used_part
+from pipeline.models.weights import named_weights, state_to_bytes, used_part
 from pipeline.scoring.bundle import (
     BACKBONE_FILE,
     CLASSIFIER_FILE,
@@ -99,7 +99,7 @@ def _detector(config: DetectorConfig) -> bytes:
 def _trained_on(weights: str) -> bytes | None:
     """The table of images that a model was trained on, where it lies beside the weights."""
     file = trained_on_file(weights)
-    if not storage.exists(file):
+    if weights in named_weights() or not storage.exists(file):
         return None
     content = storage.read_bytes(file)
     trained_on_ids(content, file)  # a damaged one is refused before any work
