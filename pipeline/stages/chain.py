@@ -118,7 +118,8 @@ def quiet() -> None:
     # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.
     context.raise_original_map_exception = True
     context.wait_for_min_actors_s = _ACTOR_START_S
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # What goes wrong is raised, and told by the job; here it would come with a traceback.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 class _Selection:

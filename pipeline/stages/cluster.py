@@ -28,6 +28,8 @@ DECODE_CPUS = TASK_CPUS - COMMIT_CPUS
 _LEAST_CPUS = 2
 # Sums of shares are compared with this tolerance: what floating point leaves.
 _TOLERANCE = 1e-6
+# Where Ray Data's own words begin in the text of an error that a worker raised.
+_RAY_DATA_ADDS = "\nFailed to apply UDF transform"
 # Shares are rounded down to this, the resolution in which they are shown.
 _SHARE_STEP = 0.01
 
@@ -230,6 +232,20 @@ def _wait_for_free(
         if time.monotonic() >= deadline:
             _require(needed, there, plans, f"after {wait_s:g} s other jobs have left")
         time.sleep(0.5)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Lets what a worker raised for people through as itself.
+
+    Ray wraps it, and Ray Data adds advice on its own settings to the text.
+    """
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError | RunError):
+            raise type(error.cause)(str(error.cause).split(_RAY_DATA_ADDS)[0]) from None
+        raise
 
 
 def result_of(reference: Any) -> Any:

@@ -13,7 +13,7 @@ import ray
 from pipeline.images.fingerprint import HASH_BYTES, HASH_SIDE, perceptual_hash
 from pipeline.scoring.prepare import Failure, PrepareOptions, prepare
 from pipeline.stages.chain import quiet
-from pipeline.stages.cluster import result_of
+from pipeline.stages.cluster import plain_errors, result_of
 from pipeline.stats.duplicates import ROW_CHUNK, FoundPairs, PairSearch, find_pairs, merge_found
 
 # Images per task: enough to be worth a task, few enough to share out.
@@ -54,7 +54,9 @@ def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
         batch_size=None,
         num_cpus=1,
     )
-    tables = [_HASHES.empty_table(), *hashed.iter_batches(batch_size=None, batch_format="pyarrow")]
+    with plain_errors():
+        found = list(hashed.iter_batches(batch_size=None, batch_format="pyarrow"))
+    tables = [_HASHES.empty_table(), *found]
     table = pa.concat_tables(part.cast(_HASHES) for part in tables).sort_by("place")
     content = b"".join(code or bytes(HASH_BYTES) for code in table.column("hash").to_pylist())
     return Fingerprints(

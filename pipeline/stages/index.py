@@ -15,7 +15,7 @@ from pipeline.config import IndexConfig
 from pipeline.errors import InputError
 from pipeline.scoring.prepare import Failure, fetch
 from pipeline.stages.chain import quiet
-from pipeline.stages.cluster import connected
+from pipeline.stages.cluster import connected, plain_errors
 from pipeline.tables import storage
 from pipeline.tables.layout import Entry, Listing, list_source
 from pipeline.tables.manifest import image_id, uri_id, write_manifest
@@ -69,7 +69,9 @@ def _hash_all(uris: list[str], max_bytes: int) -> pa.Table:
         batch_size=None,
         num_cpus=1,
     )
-    tables = [_HASHES.empty_table(), *hashed.iter_batches(batch_size=None, batch_format="pyarrow")]
+    with plain_errors():
+        found = list(hashed.iter_batches(batch_size=None, batch_format="pyarrow"))
+    tables = [_HASHES.empty_table(), *found]
     return pa.concat_tables(table.cast(_HASHES) for table in tables).sort_by("place")
 
 

@@ -11,6 +11,7 @@ from typing import TextIO
 from ray.data import Dataset
 
 from pipeline.scoring.outage import OutageGuard
+from pipeline.stages.cluster import plain_errors
 
 log = logging.getLogger("linescore")
 
@@ -84,9 +85,10 @@ def watch(commits: Dataset, progress: Progress, outage: OutageGuard) -> None:
         RunError: the archive can't be reached.
     """
     try:
-        for summary in commits.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in summary.to_pylist():
-                progress.add(row["scored"], row["failed"])
-                outage.add(row["unreachable"])
+        with plain_errors():
+            for summary in commits.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for row in summary.to_pylist():
+                    progress.add(row["scored"], row["failed"])
+                    outage.add(row["unreachable"])
     finally:
         progress.close()
