@@ -1,0 +1,1 @@
+"""Evaluating policies on tables, without Ray: rows in, counts, figures and choices out."""

@@ -1,0 +1,1 @@
+"""The policy engine, pure: the language, exact counts of every policy, choosing among them."""
