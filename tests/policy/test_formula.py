@@ -30,9 +30,9 @@ def test_a_missing_score_is_above_no_threshold() -> None:
 
 
 def test_a_threshold_is_rounded_to_the_columns_own_type() -> None:
-    assert np.float32(0.7) < 0.7
-    assert np.float32(0.7) >= settled(0.7, np.float32)
-    assert not np.float32(0.7) >= settled(0.7, np.float32, strict=True)
+    assert float(np.float32(0.7)) < 0.7
+    assert float(np.float32(0.7)) >= settled(0.7, np.float32)
+    assert not float(np.float32(0.7)) >= settled(0.7, np.float32, strict=True)
     assert settled(0.7, np.float64) == 0.7
 
 
