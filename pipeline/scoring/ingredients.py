@@ -23,8 +23,7 @@ from pipeline.scoring.bundle import (
     ScorerSpec,
 )
 from pipeline.scoring.weights_files import local_weights, read_state, read_weights
-from pipeline.tables import storage
-from pipeline.tables.trained_on import trained_on_file, trained_on_ids
+from pipeline.tables.trained_on import record_beside, trained_on_ids
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,7 @@ def _detector(config: DetectorConfig) -> bytes:
 
 def _trained_on(weights: str) -> bytes | None:
     """The table of images that a model was trained on, where it lies beside the weights."""
-    file = trained_on_file(weights)
-    if weights in named_weights() or not storage.exists(file):
-        return None
-    content = storage.read_bytes(file)
-    trained_on_ids(content, file)  # a damaged one is refused before any work
-    return content
+    return None if weights in named_weights() else record_beside(weights)
 
 
 def _settings(config: DetectorConfig) -> DetectorSettings:

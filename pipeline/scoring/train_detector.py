@@ -194,7 +194,7 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         with _starting_weights(config) as file:
             weights = fine_tune(images, names, _fine_tuning(config, file), keep, before)
     ids = np.array(written.image_ids, np.int64)
-    storage.write_bytes(places.trained_on, trained_on_bytes(ids, NONE, seen_before))
+    storage.write_bytes(places.trained_on, trained_on_bytes(ids, NONE, seen_before, weights))
     storage.write_bytes(places.weights, weights)
     return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import TrainClassifierConfig
+from pipeline.errors import InputError
 from pipeline.models.defect_net import DefectNet
 from pipeline.models.weights import named_weights, state_to_bytes
 from pipeline.scoring.weights_files import read_state
@@ -64,6 +65,7 @@ def open_work(config: TrainClassifierConfig) -> Work:
     net = DefectNet(state, config.trainable, field)
     weights = state_to_bytes({n: v for n, v in net.resnet_state().items() if n[:3] != "fc."})
     seen = NONE if config.weights in named_weights() else seen_by(config.weights)
+    _require_unseen(plan, seen, config.weights)
     storage.require_writable(store, "store")
     free = {"store", "manifest", "name", "weights", "checkpoint_s", "ray", "limits"}
     free |= {"max_unreachable"}
@@ -75,6 +77,22 @@ def open_work(config: TrainClassifierConfig) -> Work:
         **config.model_dump(mode="json", exclude=free),
     }
     return Work(config, ModelPlaces(store, config.name), rows, plan, weights, seen, identity)
+
+
+def _require_unseen(plan: Plan, seen: np.ndarray, weights: str) -> None:
+    """Refuses to score rows that the starting weights have learnt.
+
+    Raises:
+        InputError: naming one of them.
+    """
+    known = [np.intersect1d(fit.scored, seen) for fit in plan.fits]
+    both = np.unique(np.concatenate(known))
+    if len(both):
+        raise InputError(
+            f"weights: {weights}: has seen image {both[0]}, which this training would score "
+            f"({len(both)} such images); a model isn't judged on what it has seen: start from "
+            "other weights, or split the images again"
+        )
 
 
 def facts(work: Work) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _finish(work: Work) -> dict[str, Any]:
     fixed = work.plan.fits[0]
     content = storage.read_bytes(weights_file(places.folder, fixed))
     storage.write_bytes(places.file(WEIGHTS), content)
-    storage.write_bytes(places.file(TRAINED_ON), trained_on_table(work))
+    storage.write_bytes(places.file(TRAINED_ON), trained_on_table(work, content))
     storage.write_bytes(places.file(SCORES), storage.parquet_bytes(scores))
     report = {
         "schema_version": SCHEMA_VERSION,
@@ -108,10 +108,10 @@ def _finish(work: Work) -> dict[str, Any]:
     return report
 
 
-def trained_on_table(work: Work) -> bytes:
+def trained_on_table(work: Work, weights: bytes) -> bytes:
     """What the fixed model has seen, and what its starting weights had seen before, as a file."""
     fixed = work.plan.fits[0]
-    return trained_on_bytes(fixed.training, fixed.stopping, work.seen)
+    return trained_on_bytes(fixed.training, fixed.stopping, work.seen, weights)
 
 
 def _scored(work: Work, fit: Fit, unreadable: dict[int, str]) -> pa.Table:

@@ -112,6 +112,8 @@ def _work(
             **facts,
             "metrics": {},
         }
+        # Whatever happens while it is judged: it won't be trained again.
+        storage.write_json(places.record, record)
     metrics = _await(_start(judge_detector, (config, places), wanted), places)
     metrics["confidences"] = list(config.confidences)
     record["metrics"][config.evaluate_role] = metrics

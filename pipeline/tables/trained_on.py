@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ TRAINED_ON = pa.schema(
     metadata={"linescore.table": "trained_on", "linescore.schema_version": "1"},
 )
 _FILE = "trained_on.parquet"
+_WEIGHTS = b"linescore.weights_sha256"
 
 
 def trained_on_file(weights: str) -> str:
@@ -29,13 +32,28 @@ def trained_on_file(weights: str) -> str:
 
 
 def trained_on_bytes(
-    training: np.ndarray, early_stopping: np.ndarray, starting_weights: np.ndarray = NONE
+    training: np.ndarray,
+    early_stopping: np.ndarray,
+    starting_weights: np.ndarray = NONE,
+    weights: bytes | None = None,
 ) -> bytes:
-    """The table as a file; ids (N,), (M,) and (K,) int64 in any order, one array per use."""
+    """The table as a file.
+
+    Args:
+        training: (N,) int64 ids in any order that the weights were fitted to.
+        early_stopping: (M,) ids that chose when to stop.
+        starting_weights: (K,) ids that the weights at the start had seen.
+        weights: the weights file that the table belongs to, so that it is never taken for
+            another's.
+    """
     parts = [np.sort(part) for part in (training, early_stopping, starting_weights)]
     uses = [use for use, part in zip(USES, parts, strict=True) for _ in part]
     ids = np.concatenate(parts).astype(np.int64)
-    return storage.parquet_bytes(pa.table([ids, uses], schema=TRAINED_ON))
+    schema = TRAINED_ON
+    if weights is not None:
+        digest = hashlib.sha256(weights).hexdigest().encode()
+        schema = schema.with_metadata({**(schema.metadata or {}), _WEIGHTS: digest})
+    return storage.parquet_bytes(pa.table([ids, uses], schema=schema))
 
 
 def seen_by(weights: str) -> np.ndarray:
@@ -45,13 +63,35 @@ def seen_by(weights: str) -> np.ndarray:
         No id where there is no table: nothing is known of such weights.
 
     Raises:
-        InputError: the table is damaged, or can't be read.
+        InputError: as `record_beside`.
+    """
+    content = record_beside(weights)
+    return NONE if content is None else trained_on_ids(content, trained_on_file(weights))
+
+
+def record_beside(weights: str) -> bytes | None:
+    """The table that lies beside a weights file, checked; None where there is none.
+
+    Raises:
+        InputError: it is damaged, can't be read, or belongs to other weights.
     """
     file = trained_on_file(weights)
     with storage.errors_for(file, "weights"):
         if not storage.exists(file):
-            return NONE
-        return trained_on_ids(storage.read_bytes(file), file)
+            return None
+        content = storage.read_bytes(file)
+        trained_on_ids(content, file)
+        belongs_to = (pq.read_schema(pa.BufferReader(content)).metadata or {}).get(_WEIGHTS)
+        if belongs_to is None:
+            return content
+        digest = hashlib.sha256(storage.read_bytes(weights)).hexdigest()
+    if digest != belongs_to.decode():
+        raise InputError(
+            f"weights: {weights}: {file} is the record of other weights (sha256 "
+            f"{belongs_to.decode()[:12]}…, these have {digest[:12]}…), so that nobody can tell "
+            "which images they have seen; give each model a folder of its own"
+        )
+    return content
 
 
 def trained_on_ids(content: bytes, what: str) -> np.ndarray:

@@ -108,9 +108,9 @@ def test_what_the_starting_weights_have_seen_a_training_has_seen(
     work = open_work(net)
     fixed = work.plan.fits[0]
     wanted = {5, 7, *fixed.training, *fixed.stopping}
-    assert set(trained_on_ids(trained_on_table(work), "x")) == wanted
+    assert set(trained_on_ids(trained_on_table(work, b"w"), "x")) == wanted
     named = TrainClassifierConfig(**here, weights=str(tiny_models.classifier))
-    assert set(trained_on_ids(trained_on_table(open_work(named)), "x")) == wanted - {5, 7}
+    assert set(trained_on_ids(trained_on_table(open_work(named), b"w"), "x")) == wanted - {5, 7}
 
     values = {"weights": f"{remote}/d/yolo.pt", "trusted": True, "epochs": 1, "threads": 1}
     yolo = TrainDetectorConfig(**here, **values, batch_size=4, image_size=64)
@@ -125,3 +125,16 @@ def test_what_the_starting_weights_have_seen_a_training_has_seen(
     storage.write_bytes(f"{remote}/d/trained_on.parquet", content)
     with pytest.raises(InputError, match=rf"image {judged} is among the 2 that .*yolo.pt was"):
         check_training(yolo)
+
+
+def test_a_classifier_scores_no_row_that_its_starting_weights_have_seen(
+    remote: str, tmp_path: Path
+) -> None:
+    rows = small_archive(tmp_path / "archive")
+    here = {"manifest": manifest(tmp_path, rows), "store": str(tmp_path), "name": "n"}
+    scored = next(row["image_id"] for row in rows if row["role"] == "validation")
+    seen = trained_on_bytes(np.array([scored]), np.array([7]))
+    storage.write_bytes(f"{remote}/c/trained_on.parquet", seen)
+    net = TrainClassifierConfig(**here, weights=f"{remote}/c/net.safetensors")
+    with pytest.raises(InputError, match=rf"has seen image {scored}, .*\(1 such images\)"):
+        open_work(net)

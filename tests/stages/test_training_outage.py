@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.stages.classifier_failures import Failures
 from pipeline.stages.classifier_plan import plan_fits
 from pipeline.stages.decode import prepare_block
 from pipeline.stages.train_classifier import fit_facts, run_train_classifier
+from pipeline.stages.train_detector import run_train_detector
 from pipeline.tables.trained_on import trained_on_bytes
 from pipeline.tables.training_rows import labelled_rows
 from tests.conftest import TinyModels
@@ -69,6 +71,22 @@ def test_a_detector_is_not_judged_on_what_an_outage_leaves(
     Path(places.trained_on).write_bytes(trained_on_bytes(none, none))
     with pytest.raises(RunError, match=r"max_unreachable: the files of 11 images .*0\.2 of 18"):
         judge_detector(ours, places)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_detector_that_could_not_be_judged_is_not_trained_again(
+    cluster: str, tmp_path: Path
+) -> None:
+    ours = detector(tmp_path, archive(tmp_path / "archive", "validation"))
+    with pytest.raises(RunError, match=r"max_unreachable"):
+        run_train_detector(ours)
+    places = model_places(ours.store, "detector")
+    trained = Path(places.weights).stat().st_mtime_ns
+    assert json.loads(Path(places.record).read_text())["metrics"] == {}
+    report = run_train_detector(ours.model_copy(update={"max_unreachable": 1.0}))
+    assert report["metrics"]["validation"]["images"] == 7
+    assert Path(places.weights).stat().st_mtime_ns == trained
 
 
 def test_files_that_are_gone_count_once_and_together_over_workers(tmp_path: Path) -> None:

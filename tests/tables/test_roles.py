@@ -10,7 +10,13 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.roles import ROLES, require_roles
-from pipeline.tables.trained_on import trained_on_bytes, trained_on_file, trained_on_ids
+from pipeline.tables.trained_on import (
+    record_beside,
+    seen_by,
+    trained_on_bytes,
+    trained_on_file,
+    trained_on_ids,
+)
 
 
 def rows(*roles: str | None) -> pa.Table:
@@ -35,6 +41,20 @@ def test_trained_on_ids_come_back_whatever_their_use_was(tmp_path: Path) -> None
     assert trained_on_ids(content, "x").tolist() == [3, 5, 9, 2**62]
     assert trained_on_file("a/b/weights.pt") == "a/b/trained_on.parquet"
     assert trained_on_file("weights.pt") == "./trained_on.parquet"
+
+
+def test_a_record_is_never_taken_for_that_of_other_weights(tmp_path: Path) -> None:
+    weights, other = tmp_path / "a.pt", tmp_path / "b.pt"
+    weights.write_bytes(b"these")
+    other.write_bytes(b"others")
+    assert record_beside(str(weights)) is None
+    assert len(seen_by(str(weights))) == 0
+    content = trained_on_bytes(np.array([9]), np.array([5]), weights=b"these")
+    (tmp_path / "trained_on.parquet").write_bytes(content)
+    assert record_beside(str(weights)) == content
+    assert seen_by(str(weights)).tolist() == [5, 9]
+    with pytest.raises(InputError, match=r"b\.pt: .* is the record of other weights"):
+        seen_by(str(other))
 
 
 def test_a_damaged_record_of_training_is_refused() -> None:
