@@ -156,8 +156,14 @@ class TrainClassifierConfig(Section):
     """The same, of the trained layers."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's."""
-    views: int = Field(default=4, ge=1)
-    """With a frozen backbone: augmented views per image, the plain one counted, made once."""
+    refit: bool = True
+    """Once it is known when to stop, train again on all training rows, as many epochs; false: the
+    model is one that never learnt from the inner share."""
+    views: int = Field(default=8, ge=1)
+    """Augmented views per image, the plain one counted, that the frozen layers see once."""
+    held_mb: int = Field(default=2048, ge=0)
+    """Memory for these views, of which all are held; where they take more, and layers of the
+    backbone are trained, images are decoded and varied anew in every epoch."""
     augmentation: ClassifierAugmentationConfig = ClassifierAugmentationConfig()
     """What may happen to a training image."""
     seed: int = Field(default=0, ge=0)

@@ -16,7 +16,8 @@ class Batch:
 
     Attributes:
         ids: (B,) int64.
-        inputs: (B, S, S, 3) uint8 images, or (B, V, C) float32 features of V views of each.
+        inputs: (B, S, S, 3) uint8 images, or (B, V, …) float32: what the frozen layers make of V
+            views of each, the plain image's first.
         is_defect: (B,) bool.
         weight: (B,) float32, of each image in the loss.
     """
@@ -33,18 +34,29 @@ class Sources:
 
     Attributes:
         training: batches of an epoch, shuffled by its number.
-        stopping: batches of the images that decide when to stop, never trained on.
+        stopping: batches of the images that decide when to stop, never trained on; None: it ends
+            at an epoch that is settled.
     """
 
     training: Callable[[int], Iterable[Batch]]
-    stopping: Callable[[], Iterable[Batch]]
+    stopping: Callable[[], Iterable[Batch]] | None
 
 
-def in_memory(batch: Batch, size: int, seed: int) -> Callable[[int], Iterator[Batch]]:
-    """Epochs over rows that are held in memory: shuffled by seed and epoch, in batches."""
+def in_memory(
+    batch: Batch, size: int, seed: int, rows: np.ndarray | None = None
+) -> Callable[[int], Iterator[Batch]]:
+    """Epochs over images that are held in memory: shuffled by seed and epoch, in batches.
+
+    Args:
+        batch: the images.
+        size: of a batch.
+        seed: of the order.
+        rows: the numbers of those that take part; None: all.
+    """
+    chosen = np.arange(len(batch.ids)) if rows is None else rows
 
     def epoch_of(epoch: int) -> Iterator[Batch]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(batch.ids))
+        order = chosen[np.random.default_rng([seed, epoch]).permutation(len(chosen))]
         for start in range(0, len(order), size):
             yield rows_of(batch, order[start : start + size])
 

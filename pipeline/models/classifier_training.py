@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.models.augment import Augmentation, augmented
 from pipeline.models.batches import Batch, Sources
 from pipeline.models.defect_net import DefectNet, pixels
-from pipeline.models.weights import State
+from pipeline.models.epochs import Attempt, EpochSettings, Progress, Team
 
 # Below it a channel that never changes would be blown up instead of scaled.
 _LEAST_DEVIATION = 1e-6
@@ -27,110 +25,10 @@ _LEAST_DEVIATION = 1e-6
 WARM_UP = 0.2
 # Longest gradient of the layers in a step: a few odd images can't throw the weights away.
 MOST_GRADIENT = 1.0
+# Views of each image from which the features' scale is taken: more change it little.
+_SCALE_VIEWS = 2
 # Steps of the seed between epochs and between ranks: no two draw the same numbers.
 _SEED_STEP = 1_000_003
-
-
-@dataclass(frozen=True)
-class EpochSettings:
-    """How to train.
-
-    Attributes:
-        seed: of everything that is left to chance.
-        epochs: at most so many.
-        patience: epochs without a better average precision before training stops.
-        learning_rate: of the head.
-        layer_learning_rate: of the backbone's trained layers.
-        weight_decay: AdamW's.
-        augmentation: what happens to training images.
-    """
-
-    seed: int = 0
-    epochs: int = 60
-    patience: int = 10
-    learning_rate: float = 5e-3
-    layer_learning_rate: float = 1e-4
-    weight_decay: float = 0.05
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-
-@dataclass
-class Progress:
-    """How far a training has come; everything that it needs to go on.
-
-    Attributes:
-        epoch: epochs done.
-        history: per epoch the loss and the average precision on the stopping images.
-        best: what the best epoch left, by `DefectNet.trained_state`.
-        best_epoch: counted from 1.
-        model: the current state.
-        optimiser: the optimiser's.
-    """
-
-    epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: State = field(default_factory=dict)
-    best_epoch: int = 0
-    model: State = field(default_factory=dict)
-    optimiser: dict[str, Any] = field(default_factory=dict)
-
-    def finished(self, settings: EpochSettings) -> bool:
-        """No epoch is left, or none of the last ones was better."""
-        waited = self.epoch - self.best_epoch >= settings.patience
-        return self.epoch >= settings.epochs or (self.epoch > 0 and waited)
-
-    def to_bytes(self) -> bytes:
-        """As a checkpoint."""
-        buffer = io.BytesIO()
-        torch.save(vars(self), buffer)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Progress:
-        """From a checkpoint."""
-        return cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-
-
-@dataclass(frozen=True)
-class Team:
-    """The workers that train together; one alone by default.
-
-    Attributes:
-        rank: this one's number.
-        wrap: the network as the loss sees it: itself, or what averages gradients.
-        uneven: what lets workers have different numbers of batches.
-        add: a tensor added up over all workers.
-        gather: (ids, truth, logits) of all workers.
-        agree: rank 0's answer.
-    """
-
-    rank: int = 0
-    wrap: Callable[[DefectNet], nn.Module] = lambda net: net
-    uneven: Callable[[nn.Module], Any] = lambda _: _Nothing()
-    add: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    gather: Callable[[tuple[np.ndarray, ...]], list[tuple[np.ndarray, ...]]] = lambda mine: [mine]
-    agree: Callable[[bool], bool] = lambda answer: answer
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What surrounds one training.
-
-    Attributes:
-        progress: where it goes on; None: from the beginning.
-        on_epoch: told of each epoch that is done.
-        team: the workers.
-    """
-
-    progress: Progress | None = None
-    on_epoch: Callable[[Progress], None] = lambda _: None
-    team: Team = field(default_factory=Team)
 
 
 def train_classifier(
@@ -139,8 +37,8 @@ def train_classifier(
     """Trains in place, from the beginning or from a checkpoint, and leaves the best epoch's state.
 
     The best epoch is the one with the highest average precision on the stopping images; among
-    equals the one with the lowest loss there. A training that goes on from a checkpoint ends with
-    the same bits as one that was never cut off.
+    equals the one with the lowest loss there. Without stopping images it is the last one. A
+    training that goes on from a checkpoint ends with the same bits as one that was never cut off.
 
     Raises:
         InputError: training or stopping images lack one of the two kinds.
@@ -210,9 +108,17 @@ class _Training:
 
     def judge(self, progress: Progress) -> None:
         """Notes how good the stopping images are told apart now, and the state to go on from."""
-        _, truth, logits = defect_logits(self.net, self.sources.stopping(), self.team)
-        require_both_kinds(int(truth.sum()), len(truth), "early stopping")
         progress.epoch += 1
+        if self.sources.stopping is None or self._is_best(progress, self.sources.stopping()):
+            progress.best_epoch = progress.epoch
+            progress.best = self.net.trained_state()
+        progress.model = self.net.trained_state()
+        progress.optimiser = self.optimiser.state_dict()
+
+    def _is_best(self, progress: Progress, stopping: Iterable[Batch]) -> bool:
+        """Whether no epoch before was as good; notes its figures."""
+        _, truth, logits = defect_logits(self.net, stopping, self.team)
+        require_both_kinds(int(truth.sum()), len(truth), "early stopping")
         signs = np.where(truth, -logits, logits).astype(np.float64)
         entry = {
             "average_precision": float(average_precision_score(truth, logits)),
@@ -220,11 +126,7 @@ class _Training:
         }
         progress.history.append(entry)
         ranks = [(e["average_precision"], -e["loss"]) for e in progress.history]
-        if self.team.agree(ranks[-1] > max(ranks[:-1], default=(-1.0, 0.0))):
-            progress.best_epoch = progress.epoch
-            progress.best = self.net.trained_state()
-        progress.model = self.net.trained_state()
-        progress.optimiser = self.optimiser.state_dict()
+        return self.team.agree(ranks[-1] > max(ranks[:-1], default=(-1.0, 0.0)))
 
 
 def _settle_scale(net: DefectNet, batches: Iterable[Batch], team: Team) -> None:
@@ -262,14 +164,15 @@ def require_both_kinds(defects: int, images: int, use: str) -> None:
 
 def _all_features(net: DefectNet, inputs: Tensor) -> Tensor:
     with torch.inference_mode():
-        if inputs.ndim == 4:
-            return net.features(pixels(inputs, net))
-        return inputs.flatten(0, 1)
+        if inputs.dtype == torch.uint8:
+            return net.features(net.frozen_part(pixels(inputs, net)))
+        views = inputs[:, :_SCALE_VIEWS].unbind(1)
+        return torch.cat([net.features(view.to(net.mean.device)) for view in views])
 
 
 def _training_inputs(net: DefectNet, batch: Batch, augmentation: Augmentation) -> Tensor:
-    if batch.inputs.ndim == 4:
-        return augmented(pixels(batch.inputs, net), augmentation)
+    if batch.inputs.dtype == torch.uint8:
+        return net.frozen_part(augmented(pixels(batch.inputs, net), augmentation))
     count, views = batch.inputs.shape[:2]
     return batch.inputs[torch.arange(count), torch.randint(0, views, (count,))].to(net.mean.device)
 
@@ -279,7 +182,7 @@ def defect_logits(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids (N,) int64 in order, truth (N,) bool and logits (N,) float32 of plain images.
 
-    Of images given as features the first view is the plain one.
+    Of images given as views the first is the plain one.
     """
     team = team or Team()
     parts = [
@@ -293,6 +196,7 @@ def defect_logits(
 
 def _plain_logits(net: DefectNet, inputs: Tensor) -> np.ndarray:
     with torch.inference_mode():
-        plain = pixels(inputs, net) if inputs.ndim == 4 else inputs[:, 0].to(net.mean.device)
-        logits: np.ndarray = net(plain).cpu().numpy()
+        images = inputs.dtype == torch.uint8
+        plain = net.frozen_part(pixels(inputs, net)) if images else inputs[:, 0]
+        logits: np.ndarray = net(plain.to(net.mean.device)).cpu().numpy()
     return logits

@@ -58,14 +58,32 @@ class DefectNet(nn.Module):
         for name in self.trained:
             self.trunk.layers[name].requires_grad_(True)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, C) averages of the last layer over images (B, 3, S, S) in [0, 1]."""
-        averaged: Tensor = self.trunk(images)[self.last_layer].mean(dim=(2, 3))
-        return averaged
+    def frozen_part(self, images: Tensor) -> Tensor:
+        """What the layers that are never trained make of images (B, 3, S, S) in [0, 1].
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(B,) logits of images (B, 3, S, S) in [0, 1], or of features (B, C)."""
-        features = self.features(inputs) if inputs.ndim == 4 else inputs
+        Returns:
+            (B, C', H, W), the input of the first trained layer, or (B, C) features where only the
+            head is trained.
+        """
+        with torch.no_grad():
+            x = self.trunk.normalised_stem(images)
+            for name, layer in self.trunk.layers.items():
+                if name in self.trained:
+                    return x
+                x = layer(x)
+            return x.mean(dim=(2, 3))
+
+    def features(self, frozen: Tensor) -> Tensor:
+        """(B, C) averages of the last layer, of what `frozen_part` gave."""
+        if not self.trained:
+            return frozen
+        for name in self.trained:
+            frozen = self.trunk.layers[name](frozen)
+        return frozen.mean(dim=(2, 3))
+
+    def forward(self, frozen: Tensor) -> Tensor:
+        """(B,) logits, of what `frozen_part` gave."""
+        features = self.features(frozen)
         logits: Tensor = self.head((features - self.mean) / self.deviation)[:, 0]
         return logits
 
@@ -108,16 +126,16 @@ def pixels(images: Tensor, net: DefectNet) -> Tensor:
     return images.to(net.mean.device).permute(0, 3, 1, 2).float() / 255
 
 
-def feature_views(
+def frozen_views(
     net: DefectNet, images: Tensor, views: int, augmentation: Augmentation, seed: int
 ) -> Tensor:
-    """Features (B, V, C) float32 of images (B, S, S, 3) uint8: the plain one, then changed ones.
+    """The frozen part's outputs (B, V, …) float32 of images (B, S, S, 3) uint8, plain one first.
 
-    With a frozen trunk they stand for the images in every epoch: the trunk runs once.
+    They stand for the images in every epoch: the frozen layers run once a view.
     """
     plain = pixels(images, net)
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         changed = [augmented(plain, augmentation) for _ in range(views - 1)]
-        stacked = [net.features(view).cpu() for view in (plain, *changed)]
+        stacked = [net.frozen_part(view).cpu() for view in (plain, *changed)]
     return torch.stack(stacked, dim=1).clone()

@@ -45,9 +45,14 @@ class Trunk(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
+    def normalised_stem(self, images: Tensor) -> Tensor:
+        """The first layer's input, of images (N, 3, H, W) in [0, 1], RGB."""
+        stem: Tensor = self.stem((images - self.mean) / self.std)
+        return stem
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Output of every layer; images: (N, 3, H, W) in [0, 1], RGB."""
-        x = self.stem((images - self.mean) / self.std)
+        x = self.normalised_stem(images)
         outputs = {}
         for name, layer in self.layers.items():
             x = layer(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipeline.models.classifier_training import Team
+from pipeline.models.epochs import Team
 from pipeline.scoring.outage import OutageGuard
 from pipeline.tables.schemas import UNREACHABLE_ERRORS
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,21 @@ import ray.train
 import ray.train.torch
 import torch
 
-from pipeline.models.augment import Augmentation
-from pipeline.models.batches import Batch, Sources, full_batches, in_memory, rows_of
-from pipeline.models.classifier_training import (
-    Attempt,
-    EpochSettings,
-    Progress,
-    Team,
-    defect_logits,
-    train_classifier,
-)
-from pipeline.models.defect_net import HEAD, DefectNet, feature_views
+from pipeline.models.batches import Sources
+from pipeline.models.classifier_training import defect_logits, train_classifier
+from pipeline.models.defect_net import DefectNet
+from pipeline.models.epochs import Attempt, EpochSettings, Progress, Team
 from pipeline.models.resnet import fix_arithmetic
 from pipeline.models.weights import state_from_bytes, state_to_bytes
 from pipeline.stages.classifier_failures import Failures
+from pipeline.stages.classifier_images import ImageSettings, WorkerImages
 from pipeline.stages.classifier_plan import FIXED, Fit
-from pipeline.stages.columns import unpack
-from pipeline.stages.decode import SQUARE
+from pipeline.stages.classifier_team import this_team
 from pipeline.tables import storage
 
 IMAGES = "images"
-# Images among which a streamed epoch is shuffled; the whole set was shuffled once before.
-_SHUFFLE_ROWS = 512
+# Of the second pass, in the names of its files.
+_REFIT = "-refit"
 
 
 @dataclass(frozen=True)
@@ -45,27 +37,23 @@ class LoopSettings:
     Attributes:
         folder: of the model's results.
         weights: reference to the starting weights, as safetensors.
-        trainable: the first layer that is trained, or `head`.
         fits: the trainings, in order.
         epochs: how each is trained.
-        views: per image, with a frozen trunk.
-        batch_size: images per step.
+        refit: train a second time, on the stopping images too, as long as they said.
+        images: how to come by the images, and which layers are trained.
         threads: of the arithmetic.
         checkpoint_s: seconds between checkpoints.
-        images: how many the workers read together.
         max_unreachable: share of them whose files may be out of reach.
     """
 
     folder: str
     weights: Any
-    trainable: str
     fits: tuple[Fit, ...]
     epochs: EpochSettings
-    views: int
-    batch_size: int
+    refit: bool
+    images: ImageSettings
     threads: int
     checkpoint_s: float
-    images: int
     max_unreachable: float
 
 
@@ -84,13 +72,13 @@ def weights_file(folder: str, fit: Fit) -> str:
     return storage.join(folder, "work", f"{fit.name}.safetensors")
 
 
-def checkpoint_file(folder: str, fit: Fit) -> str:
-    """Where an unfinished training goes on.
+def checkpoint_file(folder: str, name: str) -> str:
+    """Where an unfinished pass of a training goes on.
 
     A file of our own, whole as soon as it is there: what is reported to Ray Train counts only
     when its controller has noted it, and a kill in between would lose it.
     """
-    return storage.join(folder, "checkpoints", f"{fit.name}.pt")
+    return storage.join(folder, "checkpoints", f"{name}.pt")
 
 
 def note_file(folder: str) -> str:
@@ -108,6 +96,15 @@ def train_loop(config: dict[str, LoopSettings]) -> None:
             worker.train(fit)
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A network that was trained; `begun`: epochs that an earlier attempt had done."""
+
+    net: DefectNet
+    progress: Progress
+    begun: int
+
+
 @dataclass
 class _Worker:
     """One worker: its share of the images, and its part in the team."""
@@ -117,122 +114,75 @@ class _Worker:
     failures: Failures = field(init=False)
 
     def __post_init__(self) -> None:
-        self.team = _team()
-        self.failures = Failures(self.settings.images, self.settings.max_unreachable)
-        self._state = state_from_bytes(ray.get(self.settings.weights), "weights")
-        self._images = ray.train.get_dataset_shard(IMAGES)
+        settings = self.settings
+        self.team = this_team()
+        self.failures = Failures(settings.images.images, settings.max_unreachable)
+        self._state = state_from_bytes(ray.get(settings.weights), "weights")
         self._device = ray.train.torch.get_device()
-        self._features: Batch | None = None
+        shard = ray.train.get_dataset_shard(IMAGES)
+        self._images = WorkerImages(shard, settings.images, self._net, self.failures)
         self._saved = time.monotonic()
 
     def train(self, fit: Fit) -> None:
         """Trains, scores, and leaves the result in the store."""
-        net = self._net(fit)
-        sources = Sources(
-            self._epochs(fit), lambda: self._rows(fit.stopping, np.ones(len(fit.stopping)))
-        )
-        progress = self._checkpoint(fit)
-        begun = progress.epoch if progress else 0
-        attempt = Attempt(progress, lambda now: self._save(fit, now), self.team)
-        progress = train_classifier(net, sources, self.settings.epochs, attempt)
-        scored = self._rows(fit.scored, np.ones(len(fit.scored)))
-        ids, _, logits = defect_logits(net, scored, self.team)
+        chosen = last = self._choose_epoch(fit)
+        if self.settings.refit:
+            last = self._refit(fit, chosen.progress.best_epoch)
+        ids, _, logits = defect_logits(last.net, self._images.rows(fit.scored), self.team)
         failures = self.failures.of_all(self.team)
         if self.team.rank == 0:
-            self._leave(fit, net, (ids, logits), _facts(progress, begun, failures))
+            begun = chosen.begun + (last.begun if self.settings.refit else 0)
+            facts = _facts(chosen.progress, begun, failures)
+            self._leave(fit, last.net, (ids, logits), facts)
 
-    def _net(self, fit: Fit) -> DefectNet:
+    def _choose_epoch(self, fit: Fit) -> _Pass:
+        """Trained until the stopping images say that it is enough."""
+        images = self._images
+        sources = Sources(
+            images.epochs(fit.training, fit.weights), lambda: images.rows(fit.stopping)
+        )
+        return self._pass(fit, fit.name, sources, self.settings.epochs)
+
+    def _refit(self, fit: Fit, epochs: int) -> _Pass:
+        """Trained from the start on all training rows, as many epochs as the first time."""
+        sources = Sources(self._images.epochs(fit.refit, fit.refit_weights), None)
+        settings = replace(self.settings.epochs, last=epochs)
+        return self._pass(fit, fit.name + _REFIT, sources, settings)
+
+    def _pass(self, fit: Fit, name: str, sources: Sources, settings: EpochSettings) -> _Pass:
+        """One training from its last checkpoint, else from the start, to its end."""
+        net, file = self._net(), checkpoint_file(self.settings.folder, name)
+        before = Progress.from_bytes(storage.read_bytes(file)) if storage.exists(file) else None
+        begun = before.epoch if before else 0
+        attempt = Attempt(before, lambda now: self._save(fit, name, now), self.team)
+        progress = train_classifier(net, sources, settings, attempt)
+        if self.settings.refit and self.team.rank == 0:
+            storage.write_bytes(file, progress.to_bytes())
+        return _Pass(net, progress, begun)
+
+    def _net(self) -> DefectNet:
+        """As every training begins: the same new head on the given weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.epochs.seed)
-            net = DefectNet(self._state, self.settings.trainable, f"weights ({fit.name})")
+            net = DefectNet(self._state, self.settings.images.trainable, "weights")
         return net.to(self._device).eval()
 
-    def _epochs(self, fit: Fit) -> Callable[[int], Iterator[Batch]]:
-        if self.settings.trainable != HEAD:
-            return lambda epoch: full_batches(
-                self._streamed(fit.training, fit.weights, epoch), self.settings.batch_size
-            )
-        batch = _only(self._all_features(), fit.training, fit.weights)
-        return in_memory(batch, self.settings.batch_size, self.settings.epochs.seed)
-
-    def _rows(self, ids: np.ndarray, weights: np.ndarray) -> Iterator[Batch]:
-        if self.settings.trainable != HEAD:
-            yield from self._streamed(ids, weights, None)
-        else:
-            yield _only(self._all_features(), ids, weights)
-
-    def _streamed(self, ids: np.ndarray, weights: np.ndarray, epoch: int | None) -> Iterator[Batch]:
-        for batch in self._stream(epoch):
-            chosen = _only(batch, ids, weights)
-            if len(chosen.ids):
-                yield chosen
-
-    def _stream(self, epoch: int | None) -> Iterator[Batch]:
-        """All images of this worker, shuffled where an epoch is named."""
-        shuffle = (
-            {}
-            if epoch is None
-            else {
-                "local_shuffle_buffer_size": _SHUFFLE_ROWS,
-                "local_shuffle_seed": self.settings.epochs.seed + epoch,
-            }
-        )
-        for block in self._images.iter_batches(
-            batch_size=self.settings.batch_size, batch_format="pyarrow", **shuffle
-        ):
-            yield self._batch(block)
-
-    def _batch(self, block: pa.Table) -> Batch:
-        images, present = unpack(block.column(SQUARE))
-        ids = block.column("image_id").to_numpy()
-        self.failures.add(block)
-        return Batch(
-            ids[present],
-            torch.from_numpy(images.copy()),
-            block.column("is_defect").to_numpy(zero_copy_only=False)[present],
-            np.ones(len(present), np.float32),
-        )
-
-    def _all_features(self) -> Batch:
-        """With a frozen trunk: features of all views of all images, made once."""
-        if self._features is None:
-            net = self._net(self.settings.fits[0])
-            parts = []
-            for number, batch in enumerate(self._stream(None)):
-                seed = self.settings.epochs.seed + number
-                views = feature_views(net, batch.inputs, self.settings.views, self._changes, seed)
-                parts.append(Batch(batch.ids, views, batch.is_defect, batch.weight))
-            self._features = Batch(
-                np.concatenate([part.ids for part in parts]),
-                torch.cat([part.inputs for part in parts]),
-                np.concatenate([part.is_defect for part in parts]),
-                np.concatenate([part.weight for part in parts]),
-            )
-        return self._features
-
-    @property
-    def _changes(self) -> Augmentation:
-        return self.settings.epochs.augmentation
-
-    def _checkpoint(self, fit: Fit) -> Progress | None:
-        file = checkpoint_file(self.settings.folder, fit)
-        return Progress.from_bytes(storage.read_bytes(file)) if storage.exists(file) else None
-
-    def _save(self, fit: Fit, progress: Progress) -> None:
+    def _save(self, fit: Fit, name: str, progress: Progress) -> None:
         """A note for the driver; a checkpoint, when enough time has passed since the last."""
         if self.team.rank == 0:
             note = {
-                "training": fit.name,
+                "training": name,
                 "number": [other.name for other in self.settings.fits].index(fit.name) + 1,
                 "epoch": progress.epoch,
-                "average_precision": progress.history[-1]["average_precision"],
+                "average_precision": [e["average_precision"] for e in progress.history[-1:]],
             }
             storage.write_json(note_file(self.settings.folder), note)
         due = time.monotonic() - self._saved >= self.settings.checkpoint_s
         if not self.team.agree(due):
             return
         if self.team.rank == 0:
-            storage.write_bytes(checkpoint_file(self.settings.folder, fit), progress.to_bytes())
+            file = checkpoint_file(self.settings.folder, name)
+            storage.write_bytes(file, progress.to_bytes())
         self._saved = time.monotonic()
 
     def _leave(
@@ -255,44 +205,3 @@ def _facts(progress: Progress, begun: int, failures: dict[int, str]) -> dict[str
         "history": progress.history,
         "unreadable": {str(i): text for i, text in sorted(failures.items())},
     }
-
-
-def _only(batch: Batch, ids: np.ndarray, weights: np.ndarray) -> Batch:
-    """The rows of a batch that are among sorted ids, with those weights."""
-    rows = np.flatnonzero(np.isin(batch.ids, ids))
-    chosen = rows_of(batch, rows)
-    places = np.searchsorted(ids, chosen.ids)
-    return Batch(chosen.ids, chosen.inputs, chosen.is_defect, weights[places].astype(np.float32))
-
-
-def _team() -> Team:
-    context = ray.train.get_context()
-    if context.get_world_size() == 1:
-        return Team()
-    from torch import distributed
-    from torch.distributed.algorithms.join import Join
-
-    def gather(mine: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, ...]]:
-        found: list[Any] = [None] * context.get_world_size()
-        distributed.all_gather_object(found, mine)
-        return found
-
-    def agree(answer: bool) -> bool:
-        said = [answer]
-        distributed.broadcast_object_list(said, src=0)
-        return said[0]
-
-    def add(tensor: torch.Tensor) -> torch.Tensor:
-        distributed.all_reduce(tensor)
-        return tensor
-
-    def wrap(net: DefectNet) -> torch.nn.Module:
-        wrapped: torch.nn.Module = ray.train.torch.prepare_model(
-            net, parallel_strategy_kwargs={"broadcast_buffers": False}
-        )
-        return wrapped
-
-    def uneven(model: Any) -> Join:
-        return Join([model])
-
-    return Team(context.get_world_rank(), wrap, uneven, add, gather, agree)

@@ -28,6 +28,8 @@ class Fit:
         training: (N,) ids that gradients come from.
         weights: (N,) float32, of each in the loss.
         stopping: ids that decide when to stop.
+        refit: ids of both, for a second training once that is known.
+        refit_weights: float32, of each in that one's loss.
         scored: ids that are scored with what comes out.
         fold: the fold that it scores.
         left_out: category and defect type that it was not shown.
@@ -38,6 +40,8 @@ class Fit:
     training: np.ndarray
     weights: np.ndarray
     stopping: np.ndarray
+    refit: np.ndarray
+    refit_weights: np.ndarray
     scored: np.ndarray
     fold: int | None = None
     left_out: tuple[str, str] | None = None
@@ -224,6 +228,8 @@ def _fit(
         training.ids,
         balanced_weights(training.categories, training.is_defect),
         rows.ids[inner],
+        rows.ids,
+        balanced_weights(rows.categories, rows.is_defect),
         scored,
     )
 

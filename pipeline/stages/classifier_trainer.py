@@ -16,10 +16,11 @@ from ray.train.torch import TorchTrainer
 
 from pipeline.errors import InputError, RunError
 from pipeline.models.augment import Augmentation
-from pipeline.models.classifier_training import EpochSettings
+from pipeline.models.epochs import EpochSettings
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import quiet
 from pipeline.stages.classifier_failures import FAILURE_COLUMNS, Failures
+from pipeline.stages.classifier_images import ImageSettings
 from pipeline.stages.classifier_loop import IMAGES, LoopSettings, note_file, train_loop
 from pipeline.stages.classifier_plan import used_ids, used_table
 from pipeline.stages.classifier_work import Work
@@ -95,14 +96,16 @@ def _watch(work: Work, ended: threading.Event) -> None:
         if note == told:
             continue
         log.info(
-            "training %d of %d (%s): epoch %d of at most %d, average precision %.3f on the rows "
-            "that stop it",
+            "training %d of %d (%s): epoch %d of at most %d%s",
             note["number"],
             len(work.plan.fits),
             note["training"],
             note["epoch"],
             work.config.epochs,
-            note["average_precision"],
+            "".join(
+                f", average precision {value:.3f} on the rows that stop it"
+                for value in note["average_precision"]
+            ),
         )
         told = note
 
@@ -132,18 +135,26 @@ def _loop_settings(work: Work) -> LoopSettings:
         weight_decay=config.weight_decay,
         augmentation=Augmentation(changes.flips, changes.shift, changes.brightness),
     )
+    images = ImageSettings(
+        trainable=config.trainable,
+        side=config.image_size,
+        views=config.views,
+        held_bytes=config.held_mb << 20,
+        images=len(used_ids(work.plan)),
+        batch_size=config.batch_size,
+        augmentation=epochs.augmentation,
+        seed=config.seed,
+    )
     return LoopSettings(
-        work.places.folder,
-        ray.put(work.weights),
-        config.trainable,
-        work.plan.fits,
-        epochs,
-        config.views,
-        config.batch_size,
-        config.threads,
-        config.checkpoint_s,
-        len(used_ids(work.plan)),
-        config.max_unreachable,
+        folder=work.places.folder,
+        weights=ray.put(work.weights),
+        fits=work.plan.fits,
+        epochs=epochs,
+        refit=config.refit,
+        images=images,
+        threads=config.threads,
+        checkpoint_s=config.checkpoint_s,
+        max_unreachable=config.max_unreachable,
     )
 
 

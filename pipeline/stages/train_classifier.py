@@ -111,7 +111,8 @@ def _finish(work: Work) -> dict[str, Any]:
 def trained_on_table(work: Work, weights: bytes) -> bytes:
     """What the fixed model has seen, and what its starting weights had seen before, as a file."""
     fixed = work.plan.fits[0]
-    return trained_on_bytes(fixed.training, fixed.stopping, work.seen, weights)
+    training = fixed.refit if work.config.refit else fixed.training
+    return trained_on_bytes(training, fixed.stopping, work.seen, weights)
 
 
 def _scored(work: Work, fit: Fit, unreadable: dict[int, str]) -> pa.Table:

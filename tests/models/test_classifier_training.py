@@ -17,14 +17,9 @@ from pipeline.errors import InputError
 from pipeline.models.augment import Augmentation, augmented
 from pipeline.models.batches import Batch, Sources, full_batches, in_memory, rows_of
 from pipeline.models.classifier import Classifier
-from pipeline.models.classifier_training import (
-    Attempt,
-    EpochSettings,
-    Progress,
-    defect_logits,
-    train_classifier,
-)
-from pipeline.models.defect_net import DefectNet, feature_views
+from pipeline.models.classifier_training import defect_logits, train_classifier
+from pipeline.models.defect_net import DefectNet, frozen_views
+from pipeline.models.epochs import Attempt, EpochSettings, Progress
 from pipeline.models.resnet import Trunk
 from pipeline.models.weights import State
 
@@ -167,6 +162,37 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(backbone: State) -> N
     assert equal(net.trained_state(), states[progress.best_epoch - 1])
 
 
+def test_a_second_training_ends_after_as_many_epochs_as_the_first_said(backbone: State) -> None:
+    first = sources(vectors(30, 1, 1.0), vectors(30, 2, 1.0))
+    settings = EpochSettings(seed=3, epochs=12, patience=12)
+    states: list[State] = []
+    keep = Attempt(on_epoch=lambda now: states.append(copy.deepcopy(now.model)))
+    trained(backbone, "head", first, settings, keep)
+    again = replace(first, stopping=None)
+    net, progress = trained(backbone, "head", again, replace(settings, last=5))
+    assert (progress.epoch, progress.best_epoch, progress.history) == (5, 5, [])
+    assert equal(net.trained_state(), states[4])  # the same rates: they fall over all 12
+
+
+@pytest.mark.parametrize("trainable", ["head", "layer3"])
+def test_held_views_are_what_the_frozen_layers_make_of_images(
+    backbone: State, trainable: str
+) -> None:
+    net = DefectNet(backbone, trainable, "weights").eval()
+    batch = images(6)
+    still = Augmentation(flips=False, shift=0, brightness=0)
+    views = frozen_views(net, batch.inputs, 2, still, seed=1)
+    held = replace(batch, inputs=views)
+    for one, other in zip(defect_logits(net, [batch]), defect_logits(net, [held]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    settings = replace(QUICK, epochs=2, augmentation=still)
+    ours, theirs = (
+        trained(backbone, trainable, sources(given, given), settings)[0] for given in (batch, held)
+    )
+    for name, value in ours.resnet_state().items():
+        torch.testing.assert_close(theirs.resnet_state()[name], value, rtol=1e-3, atol=1e-4)
+
+
 def test_the_exported_weights_give_the_same_logits_as_the_classifier_that_loads_them(
     backbone: State,
 ) -> None:
@@ -183,7 +209,7 @@ def test_the_exported_weights_give_the_same_logits_as_the_classifier_that_loads_
 def test_the_first_view_is_the_plain_image(backbone: State) -> None:
     net = DefectNet(backbone, "head", "weights").eval()
     batch = images(4)
-    views = feature_views(net, batch.inputs, 3, Augmentation(), seed=1)
+    views = frozen_views(net, batch.inputs, 3, Augmentation(), seed=1)
     assert views.shape == (4, 3, 256)
     trunk = Trunk(backbone, "layer3", "weights")
     with torch.no_grad():

@@ -34,7 +34,8 @@ def steps(shared: Path, store: Path) -> dict[str, list[str]]:
             "name=classifier",
             f"weights={backbone}",
             "trainable=layer3",
-            "epochs=15",
+            "epochs=30",
+            "patience=30",
             "batch_size=16",
             "layer_learning_rate=0.0003",
             "folds=3",
@@ -46,7 +47,7 @@ def steps(shared: Path, store: Path) -> dict[str, list[str]]:
             f"weights={shared / YOLO}",
             "trusted=true",
             f"image_size={DETECTOR_SIDE}",
-            "epochs=40",
+            "epochs=100",
             "good_per_defect=0.5",
         ],
         "fit": [

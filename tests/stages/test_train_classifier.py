@@ -130,7 +130,8 @@ def test_the_model_saw_fit_rows_only_and_says_which(trained: Trained) -> None:
         use: {group_of[i] for i in column(uses, "image_id")[column(uses, "use") == use]}
         for use in ("training", "early_stopping")
     }
-    assert not sides["training"] & sides["early_stopping"]
+    # The last training learnt from the rows that had stopped the first one.
+    assert sides["early_stopping"] < sides["training"]
     tested = trained.scores.filter(pa.array(column(trained.scores, "role") == "test"))
     assert not seen & set(column(tested, "image_id"))
     assert not {group_of[i] for i in seen} & set(column(tested, "group_id"))
@@ -242,5 +243,6 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 def test_two_workers_train_together_and_lose_no_row(
     ready: Ready, tmp_path: Path, trainable: str
 ) -> None:
-    report = run_train_classifier(ready.config(tmp_path, trainable=trainable, num_workers=2))
+    config = ready.config(tmp_path, trainable=trainable, num_workers=2, held_mb=0)
+    report = run_train_classifier(config)
     assert report["metrics"]["judged"]["held_out"]["pooled"]["defects"] == 8

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import LimitsConfig, TrainClassifierConfig, TrainDetectorConfig
 from pipeline.errors import RunError
-from pipeline.models.classifier_training import Team
+from pipeline.models.epochs import Team
 from pipeline.scoring.prepare import options_for
 from pipeline.scoring.train_detector import judge_detector, model_places, train_detector
 from pipeline.stages.classifier_failures import Failures
