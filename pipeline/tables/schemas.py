@@ -7,119 +7,121 @@ import pyarrow as pa
 SCHEMA_VERSION = "1"
 
 
-def _field(
+def described(
     name: str, kind: pa.DataType, meaning: str, unit: str = "", null: bool = True
 ) -> pa.Field:
+    """A column with its meaning and unit, which travel with every file."""
     metadata = {"description": meaning} | ({"unit": unit} if unit else {})
     return pa.field(name, kind, nullable=null, metadata=metadata)
 
 
-def _schema(table: str, fields: list[pa.Field]) -> pa.Schema:
+def table_schema(table: str, fields: list[pa.Field]) -> pa.Schema:
+    """A table's columns, under its name and this version."""
     return pa.schema(
         fields, metadata={"linescore.table": table, "linescore.schema_version": SCHEMA_VERSION}
     )
 
 
-IMAGE_ID = _field("image_id", pa.int64(), "first 63 bits of the content's sha256", null=False)
-_URI = _field("uri", pa.string(), "where the image lies", null=False)
-_CATEGORY = _field("category", pa.string(), "what the image shows: one product or surface")
+IMAGE_ID = described("image_id", pa.int64(), "first 63 bits of the content's sha256", null=False)
+_URI = described("uri", pa.string(), "where the image lies", null=False)
+_CATEGORY = described("category", pa.string(), "what the image shows: one product or surface")
 _LABELS = [
-    _field("split", pa.string(), "the folder that the image came from: train, test, …"),
-    _field("role", pa.string(), "fit, normal_calibration, validation or test; null: none given"),
-    _field("group_id", pa.int64(), "near-duplicates and images of one part share it"),
-    _field("defect_type", pa.string(), "good, or the kind of defect; null: not known"),
-    _field("is_defect", pa.bool_(), "ground truth; null: nobody knows"),
+    described("split", pa.string(), "the folder that the image came from: train, test, …"),
+    described("role", pa.string(), "fit, normal_calibration, validation or test; null: none given"),
+    described("group_id", pa.int64(), "near-duplicates and images of one part share it"),
+    described("defect_type", pa.string(), "good, or the kind of defect; null: not known"),
+    described("is_defect", pa.bool_(), "ground truth; null: nobody knows"),
 ]
 
-MANIFEST = _schema(
+MANIFEST = table_schema(
     "manifest",
     [
         IMAGE_ID,
         _URI,
-        _field("duplicate_uris", pa.list_(pa.string()), "other places with the same content"),
-        _field("sha256", pa.string(), "of the content; null: it could not be read"),
-        _field("bytes", pa.int64(), "size of the file", "bytes"),
-        _field("etag", pa.string(), "the object store's ETag"),
-        _field("modified_at", pa.timestamp("us", tz="UTC"), "when the file was last changed"),
+        described("duplicate_uris", pa.list_(pa.string()), "other places with the same content"),
+        described("sha256", pa.string(), "of the content; null: it could not be read"),
+        described("bytes", pa.int64(), "size of the file", "bytes"),
+        described("etag", pa.string(), "the object store's ETag"),
+        described("modified_at", pa.timestamp("us", tz="UTC"), "when the file was last changed"),
         _CATEGORY,
         *_LABELS[:2],
-        _field("fold", pa.int32(), "fold of cross-fitting"),
+        described("fold", pa.int32(), "fold of cross-fitting"),
         *_LABELS[2:],
-        _field("mask_uri", pa.string(), "where the ground-truth mask lies"),
-        _field("captured_at", pa.timestamp("us", tz="UTC"), "when the image was taken"),
-        _field("line", pa.string(), "the production line"),
-        _field("index_error", pa.string(), "why the file could not be read while indexing"),
+        described("mask_uri", pa.string(), "where the ground-truth mask lies"),
+        described("captured_at", pa.timestamp("us", tz="UTC"), "when the image was taken"),
+        described("line", pa.string(), "the production line"),
+        described("index_error", pa.string(), "why the file could not be read while indexing"),
     ],
 )
 
-SCORES = _schema(
+SCORES = table_schema(
     "scores",
     [
         IMAGE_ID,
         _URI,
         _CATEGORY,
         *_LABELS,
-        _field("width", pa.int32(), "width after EXIF rotation", "px"),
-        _field("height", pa.int32(), "height after EXIF rotation", "px"),
-        _field("format", pa.string(), "file format, by content"),
-        _field("anomaly_score", pa.float32(), "the configured distance", "Mahalanobis distance"),
-        _field(
+        described("width", pa.int32(), "width after EXIF rotation", "px"),
+        described("height", pa.int32(), "height after EXIF rotation", "px"),
+        described("format", pa.string(), "file format, by content"),
+        described("anomaly_score", pa.float32(), "the configured distance", "Mahalanobis distance"),
+        described(
             "anomaly_cells", pa.float32(), "largest cell distances, added", "Mahalanobis distance"
         ),
-        _field(
+        described(
             "anomaly_pooled",
             pa.float32(),
             "distance of the pooled features",
             "Mahalanobis distance",
         ),
-        _field("defect_logit", pa.float32(), "classifier: logit of defect over good", "logit"),
-        _field(
+        described("defect_logit", pa.float32(), "classifier: logit of defect over good", "logit"),
+        described(
             "defect_probability", pa.float32(), "sigmoid of the logit, uncalibrated", "probability"
         ),
-        _field("detection_count", pa.int32(), "boxes at or above the confidence floor", "boxes"),
-        _field(
+        described("detection_count", pa.int32(), "boxes at or above the confidence floor", "boxes"),
+        described(
             "detection_max_confidence", pa.float32(), "highest confidence; 0: no box", "probability"
         ),
     ],
 )
 
-DETECTIONS = _schema(
+DETECTIONS = table_schema(
     "detections",
     [
         IMAGE_ID,
         _CATEGORY,
-        _field("box_index", pa.int32(), "0 is the most confident box of the image", null=False),
-        _field("x_min", pa.float32(), "left edge", "px of the image after EXIF rotation"),
-        _field("y_min", pa.float32(), "upper edge", "px of the image after EXIF rotation"),
-        _field("x_max", pa.float32(), "right edge", "px of the image after EXIF rotation"),
-        _field("y_max", pa.float32(), "lower edge", "px of the image after EXIF rotation"),
-        _field("confidence", pa.float32(), "the detector's confidence", "probability"),
-        _field("class_id", pa.int32(), "class number of the detector"),
-        _field("class_name", pa.string(), "class name of the detector"),
+        described("box_index", pa.int32(), "0 is the most confident box of the image", null=False),
+        described("x_min", pa.float32(), "left edge", "px of the image after EXIF rotation"),
+        described("y_min", pa.float32(), "upper edge", "px of the image after EXIF rotation"),
+        described("x_max", pa.float32(), "right edge", "px of the image after EXIF rotation"),
+        described("y_max", pa.float32(), "lower edge", "px of the image after EXIF rotation"),
+        described("confidence", pa.float32(), "the detector's confidence", "probability"),
+        described("class_id", pa.int32(), "class number of the detector"),
+        described("class_name", pa.string(), "class name of the detector"),
     ],
 )
 
-FEATURES = _schema(
+FEATURES = table_schema(
     "features",
     [
         IMAGE_ID,
         _CATEGORY,
-        _field("pooled", pa.list_(pa.float32()), "layers averaged over the image"),
-        _field(
+        described("pooled", pa.list_(pa.float32()), "layers averaged over the image"),
+        described(
             "cells", pa.binary(), "little-endian float16, cells × channels; shape in the bundle"
         ),
     ],
 )
 
-ERRORS = _schema(
+ERRORS = table_schema(
     "errors",
     [
         IMAGE_ID,
         _URI,
         _CATEGORY,
         *_LABELS,
-        _field("error_type", pa.string(), "kind of failure, a closed list", null=False),
-        _field("error_message", pa.string(), "what, where, which value, what to do", null=False),
+        described("error_type", pa.string(), "kind of failure, a closed list", null=False),
+        described("error_message", pa.string(), "what, where, which value, what to do", null=False),
     ],
 )
 
@@ -133,65 +135,67 @@ FETCH_ERRORS = (*UNREACHABLE_ERRORS, "content_changed", "not_a_file")
 RUN_TABLES = {"scores": SCORES, "detections": DETECTIONS, "errors": ERRORS, "features": FEATURES}
 
 _ONE_SCORE = [
-    _field("score", pa.string(), "the column that is thresholded or calibrated", null=False),
-    _field("category", pa.string(), "null: all categories together"),
+    described("score", pa.string(), "the column that is thresholded or calibrated", null=False),
+    described("category", pa.string(), "null: all categories together"),
 ]
 
-THRESHOLDS = _schema(
+THRESHOLDS = table_schema(
     "thresholds",
     [
         *_ONE_SCORE,
-        _field("rule", pa.string(), "f1, f2, safe, fpr or cost", null=False),
-        _field("value", pa.float64(), "flag from here on; null: none, for the reason given"),
-        _field("fallback", pa.string(), "the rule that was used instead; null: its own"),
-        _field("good", pa.int64(), "good validation images", "images", null=False),
-        _field("defects", pa.int64(), "defects in validation", "images", null=False),
-        _field("good_without_score", pa.int64(), "of the good ones", "images", null=False),
-        _field("defects_without_score", pa.int64(), "of the defects", "images", null=False),
-        _field("normals", pa.int64(), "independent held-out normals, for fpr", "images"),
-        _field("tp", pa.int64(), "defects flagged", "images"),
-        _field("fp", pa.int64(), "good images flagged", "images"),
-        _field("tn", pa.int64(), "good images passed", "images"),
-        _field("fn", pa.int64(), "defects missed", "images"),
-        _field("fpr", pa.float64(), "fp / good on these images", "share"),
-        _field("fnr", pa.float64(), "fn / defects on these images", "share"),
-        _field("in_sample", pa.bool_(), "the images of these counts chose the value", null=False),
-        _field("bound_on", pa.string(), "fnr or expected_fpr; null: no exact bound"),
-        _field("bound", pa.float64(), "of the next exchangeable image", "share"),
-        _field("bound_confidence", pa.float64(), "null: the bound is on a mean", "share"),
-        _field("bound_n", pa.int64(), "independent images behind the bound", "images"),
-        _field("says", pa.string(), "the answer in words", null=False),
+        described("rule", pa.string(), "f1, f2, safe, fpr or cost", null=False),
+        described("value", pa.float64(), "flag from here on; null: none, for the reason given"),
+        described("fallback", pa.string(), "the rule that was used instead; null: its own"),
+        described("good", pa.int64(), "good validation images", "images", null=False),
+        described("defects", pa.int64(), "defects in validation", "images", null=False),
+        described("good_without_score", pa.int64(), "of the good ones", "images", null=False),
+        described("defects_without_score", pa.int64(), "of the defects", "images", null=False),
+        described("normals", pa.int64(), "independent held-out normals, for fpr", "images"),
+        described("tp", pa.int64(), "defects flagged", "images"),
+        described("fp", pa.int64(), "good images flagged", "images"),
+        described("tn", pa.int64(), "good images passed", "images"),
+        described("fn", pa.int64(), "defects missed", "images"),
+        described("fpr", pa.float64(), "fp / good on these images", "share"),
+        described("fnr", pa.float64(), "fn / defects on these images", "share"),
+        described(
+            "in_sample", pa.bool_(), "the images of these counts chose the value", null=False
+        ),
+        described("bound_on", pa.string(), "fnr or expected_fpr; null: no exact bound"),
+        described("bound", pa.float64(), "of the next exchangeable image", "share"),
+        described("bound_confidence", pa.float64(), "null: the bound is on a mean", "share"),
+        described("bound_n", pa.int64(), "independent images behind the bound", "images"),
+        described("says", pa.string(), "the answer in words", null=False),
     ],
 )
 
-RELIABILITY = _schema(
+RELIABILITY = table_schema(
     "reliability",
     [
         *_ONE_SCORE,
-        _field("map", pa.string(), "none, sigmoid, temperature or isotonic", null=False),
-        _field("rows", pa.string(), "as_scored, cross_validated or in_sample", null=False),
-        _field(
+        described("map", pa.string(), "none, sigmoid, temperature or isotonic", null=False),
+        described("rows", pa.string(), "as_scored, cross_validated or in_sample", null=False),
+        described(
             "bin_low", pa.float64(), "lower edge, excluded but for 0", "probability", null=False
         ),
-        _field("bin_high", pa.float64(), "upper edge, included", "probability", null=False),
-        _field("images", pa.int64(), "validation images in the bin", "images", null=False),
-        _field("predicted", pa.float64(), "mean predicted probability", "probability"),
-        _field("observed", pa.float64(), "share of defects", "share"),
+        described("bin_high", pa.float64(), "upper edge, included", "probability", null=False),
+        described("images", pa.int64(), "validation images in the bin", "images", null=False),
+        described("predicted", pa.float64(), "mean predicted probability", "probability"),
+        described("observed", pa.float64(), "share of defects", "share"),
     ],
 )
 
 # What cross-fitting and the judged roles leave beside a trained classifier.
-CLASSIFIER_SCORES = _schema(
+CLASSIFIER_SCORES = table_schema(
     "classifier_scores",
     [
         IMAGE_ID,
         _CATEGORY,
-        _field("defect_type", pa.string(), "good, or the kind of defect"),
-        _field("is_defect", pa.bool_(), "ground truth", null=False),
-        _field("role", pa.string(), "fit, validation or test", null=False),
-        _field("group_id", pa.int64(), "as in the manifest; without one the image's id"),
-        _field("fold", pa.int32(), "fold whose model scored it; null: the model of all rows"),
-        _field(
+        described("defect_type", pa.string(), "good, or the kind of defect"),
+        described("is_defect", pa.bool_(), "ground truth", null=False),
+        described("role", pa.string(), "fit, validation or test", null=False),
+        described("group_id", pa.int64(), "as in the manifest; without one the image's id"),
+        described("fold", pa.int32(), "fold whose model scored it; null: the model of all rows"),
+        described(
             "defect_logit",
             pa.float32(),
             "logit of defect over good, by a model that never saw the image or its group",
