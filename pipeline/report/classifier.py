@@ -15,6 +15,7 @@ _HEAD = [
     "average precision",
     "by category only: AUROC",
     "average precision",
+    "gain in average precision",
     "missed defects",
     "false alarms",
 ]
@@ -67,7 +68,8 @@ def _row(entry: Mapping[str, Any]) -> list[object]:
 
 def _areas(entry: Mapping[str, Any]) -> list[str]:
     names = ("auroc", "average_precision")
-    return [_estimate(entry[f"{prefix}{name}"]) for prefix in ("", "baseline_") for name in names]
+    areas = [entry[f"{prefix}{name}"] for prefix in ("", "baseline_") for name in names]
+    return [_estimate(area) for area in (*areas, entry["average_precision_gain"])]
 
 
 def _left_out(report: Mapping[str, Any]) -> str:

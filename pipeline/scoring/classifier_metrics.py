@@ -139,17 +139,15 @@ def _figures(rows: Judged, seed: int) -> dict[str, Any]:
     sampled = {n: _sampled(r, r.logits, seed + i) for i, (n, r) in enumerate(each.items())}
     plain = {n: _sampled(r, r.baseline, seed + i) for i, (n, r) in enumerate(each.items())}
     categories = [
-        {"category": n} | _counts(r) | _areas_of(sampled[n]) | _baseline(plain[n]) | _errors(r)
+        {"category": n} | _counts(r) | _against(sampled[n], plain[n]) | _errors(r)
         for n, r in each.items()
     ]
-    pooled = _counts(rows) | _areas_of(_sampled(rows, rows.logits, seed))
-    pooled |= _baseline(_sampled(rows, rows.baseline, seed)) | _errors(rows)
+    both = (_sampled(rows, values, seed) for values in (rows.logits, rows.baseline))
+    pooled = _counts(rows) | _against(*both) | _errors(rows)
     macro = {"categories": sum(1 for area in sampled.values() if np.isfinite(area.auroc[0]))}
     return {
         "categories": categories,
-        "macro": macro
-        | _areas_of(_mean(list(sampled.values())))
-        | _baseline(_mean(list(plain.values()))),
+        "macro": macro | _against(_mean(list(sampled.values())), _mean(list(plain.values()))),
         "pooled": pooled,
     }
 
@@ -175,8 +173,15 @@ def _areas_of(sampled: Areas) -> dict[str, Any]:
     }
 
 
-def _baseline(sampled: Areas) -> dict[str, Any]:
-    return {f"baseline_{name}": value for name, value in _areas_of(sampled).items()}
+def _against(sampled: Areas, plain: Areas) -> dict[str, Any]:
+    """A score's areas, the baseline's, and by how much the score's precision is the better one.
+
+    Both come from the same resamples, so that what is hard in one is hard in the other: the
+    difference is known better than either.
+    """
+    gain = estimate(sampled.average_precision - plain.average_precision)
+    baseline = {f"baseline_{name}": value for name, value in _areas_of(plain).items()}
+    return _areas_of(sampled) | baseline | {"average_precision_gain": asdict(gain)}
 
 
 def _counts(rows: Judged) -> dict[str, Any]:

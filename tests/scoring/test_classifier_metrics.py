@@ -66,6 +66,25 @@ def test_knowing_the_category_only_helps_together_and_not_within() -> None:
     assert found["macro"]["baseline_auroc"]["value"] == 0.5
 
 
+def test_the_gain_over_the_category_alone_is_known_better_than_both() -> None:
+    entry = judge(scores(), RATES, seed=0)["held_out"]["categories"][0]
+    ours, plain, gain = (
+        entry[name]
+        for name in ("average_precision", "baseline_average_precision", "average_precision_gain")
+    )
+    assert gain["value"] == pytest.approx(ours["value"] - plain["value"])
+    widths = [one["high"] - one["low"] for one in (ours, plain, gain)]
+    assert widths[2] < widths[0] + widths[1]
+    same = scores()
+    blind = same.set_column(
+        same.schema.get_field_index("defect_logit"),
+        "defect_logit",
+        pa.array(np.zeros(len(same)), pa.float32()),
+    )
+    found = judge(blind, RATES, seed=0)["held_out"]["categories"][0]["average_precision_gain"]
+    assert found == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
 def test_copies_of_an_image_add_no_evidence() -> None:
     one, three = (judge(scores(copies=n), RATES, seed=0)["held_out"] for n in (1, 3))
     for name in ("missed", "false_alarms"):
