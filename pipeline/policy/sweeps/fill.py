@@ -89,7 +89,7 @@ def _filled(slot: OpenSlot, known: Known) -> Floats:
         names = ", ".join(known.dtypes)
         raise InputError(f"{slot.path}: {slot.score!r} is no score; known are {names}")
     numbers = _numbers(slot, known)
-    lacking: list[bool] = np.isnan(numbers).any(axis=1).tolist()
+    lacking = [bool(np.isnan(row).any()) for row in numbers]
     if any(lacking):
         wanting = known.categories if len(lacking) > 1 else ("all categories",)
         missing = ", ".join(name for name, none in zip(wanting, lacking, strict=True) if none)
