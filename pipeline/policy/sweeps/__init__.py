@@ -1,0 +1,1 @@
+"""Sweep documents: a policy with variables, and the grid of thresholds it stands for."""
