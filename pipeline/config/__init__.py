@@ -8,6 +8,7 @@ from pipeline.config.archive import (
     SplitConfig,
 )
 from pipeline.config.demo import DemoConfig
+from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
 from pipeline.config.reading import load, parse
 from pipeline.config.scoring import (
     BackboneConfig,
@@ -42,9 +43,11 @@ __all__ = [
     "DemoConfig",
     "DetectorAugmentationConfig",
     "DetectorConfig",
+    "EvaluateConfig",
     "ExportDetectionConfig",
     "FitConfig",
     "GoodSharesConfig",
+    "HoldoutConfig",
     "IndexConfig",
     "Layer",
     "LimitsConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,16 +41,34 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
     """
     parser = argparse.ArgumentParser(
         description=description,
-        epilog="settings (KEY=VALUE, nested with dots):\n" + "\n".join(_describe(model)),
+        epilog="settings (KEY=VALUE or --KEY VALUE, nested with dots):\n"
+        + "\n".join(_describe(model)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the settings")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override one setting")
-    arguments = parser.parse_intermixed_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = parser.parse_intermixed_args(_without_dashes(model, given))
     config = load(model, arguments.config, arguments.settings)
     if _SUBMITTED in os.environ:
         _require_absolute(config)
     return config
+
+
+def _without_dashes(model: type[Section], argv: Sequence[str]) -> list[str]:
+    """`--key VALUE` and `--key=VALUE` as `key=VALUE`, for those who write settings that way."""
+    found: list[str] = []
+    words = iter(argv)
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        key = key.replace("-", "_")
+        if not word.startswith("--") or key.partition(".")[0] not in model.model_fields:
+            found.append(word)
+        elif equals:
+            found.append(f"{key}={value}")
+        else:
+            found += [f"{key}={value}" for value in [next(words, None)] if value is not None]
+    return found
 
 
 def _require_absolute(config: Section) -> None:

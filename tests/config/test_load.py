@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import (
+    EvaluateConfig,
     FitConfig,
     IndexConfig,
     PoolConfig,
@@ -322,3 +323,29 @@ def test_a_number_is_finite(model: type, field: str, value: str) -> None:
     given = ["manifest=m", "store=s", *(["name=n"] if model is TrainClassifierConfig else [])]
     given += ["bundle=b"] if model is ScoreConfig else []
     assert f"{field}:" in refusal(model, None, *given, f"{field}={value}")
+
+
+def test_settings_may_be_written_with_dashes(tmp_path: Path) -> None:
+    file = tmp_path / "evaluate.yaml"
+    file.write_text("store: s\nrun_id: monday\npolicies: a.json\n")
+    argv = ["--config", str(file), "--sweep", "sweep.json", "--holdout.by=role", "name=x"]
+    config = parse(EvaluateConfig, "Evaluate.", argv)
+    assert (config.sweep, config.holdout.by, config.name) == ("sweep.json", "role", "x")
+    assert (config.run_id, config.policies) == (("monday",), ("a.json",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"table": "t.parquet"}, "give run_id= .* or table="),
+        ({"run_id": ()}, "give run_id= .* or table="),
+        ({"policies": ()}, "give policies= .* sweep="),
+        ({"guarantee": "fnr<=0.01@0.95"}, "give sweep= too"),
+    ],
+)
+def test_an_evaluation_needs_one_source_and_something_to_judge(
+    changes: dict[str, object], message: str
+) -> None:
+    values = {"store": "s", "run_id": ("monday",), "policies": ("a.json",)}
+    with pytest.raises(ValueError, match=message):
+        EvaluateConfig.model_validate(values | changes)

@@ -1,0 +1,23 @@
+"""Count what every policy would have cost in false alarms and missed defects."""
+
+import sys
+
+from jobs.command import exit_status
+from pipeline.config import EvaluateConfig, parse
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The job; its exit status."""
+
+    def job() -> str:
+        config = parse(EvaluateConfig, __doc__ or "", argv)
+        from pipeline.evaluation.evaluate import run_evaluate
+        from pipeline.report.evaluation import evaluate_summary
+
+        return evaluate_summary(run_evaluate(config))
+
+    return exit_status(job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

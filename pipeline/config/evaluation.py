@@ -1,0 +1,97 @@
+"""Settings of evaluating policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.sections import Section
+
+_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_Role = Literal["fit", "normal_calibration", "validation", "test", "none"]
+
+
+class HoldoutConfig(Section):
+    """Which rows choose a policy of a sweep, and which judge it."""
+
+    by: Literal["group", "role", "none"] = "group"
+    """By a hash of the group (of the image, where it has none), by role, or not at all: then every
+    figure of a sweep is in-sample and says so."""
+    share: float = Field(default=0.5, gt=0, lt=1)
+    """By group: the share of the groups that chooses."""
+    tuning: tuple[_Role, ...] = ("validation",)
+    """By role: roles that choose."""
+    judging: tuple[_Role, ...] = ("test",)
+    """By role: roles that judge."""
+    seed: int = Field(default=0, ge=0)
+    """By group: another seed, another half."""
+
+
+class EvaluateConfig(Section):
+    """Settings of jobs/evaluate.py."""
+
+    store: str
+    """The store; results go to <store>/reports/<name>/."""
+    name: str = Field(default="evaluation", pattern=_ID)
+    """The report's name; an older one of that name is replaced."""
+    run_id: tuple[Annotated[str, Field(pattern=_ID)], ...] = ()
+    """Published runs of one scorer, such as run_id=[monday,tuesday]."""
+    table: str | None = None
+    """Instead of runs: a Parquet file with scores, or a folder of them."""
+    columns: dict[str, str] = Field(default={})
+    """With table: names of columns by meaning, such as columns.is_defect=label."""
+    policies: tuple[str, ...] = ()
+    """Policy files, or folders of them."""
+    bundle: str = "latest"
+    """Whose thresholds.json gives references such as anomaly_score.safe their numbers: its folder,
+    digest, or latest; read only where a policy asks."""
+    thresholds: tuple[str, ...] = ()
+    """JSON files of your own thresholds: name to number, or to category to number."""
+    roles: tuple[_Role, ...] | None = None
+    """Rows that are judged, none standing for rows without a role; empty: all but those that
+    trained a model or chose a threshold (fit, normal_calibration, validation)."""
+    scores: tuple[str, ...] | None = None
+    """Scores whose AUROC and average precision are given; empty: those of the policies."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of all intervals."""
+    mistakes: int = Field(default=200, ge=0)
+    """False positives and false negatives listed per policy, nearest to a threshold first."""
+    sweep: str | None = None
+    """A sweep file: policies by template, and how to choose among them."""
+    guarantee: str | None = None
+    """With a sweep: what the chosen policy must be certified for, such as fnr<=0.01@0.95."""
+    holdout: HoldoutConfig = HoldoutConfig()
+    """With a sweep: choosing and judging on different rows."""
+    champion: str | None = None
+    """Name of a policy that all others are compared with, image by image."""
+    decide: str | None = None
+    """Name of a policy: its decision and reason for every image go to decisions.parquet."""
+    explain: str | None = None
+    """An image_id or uri: why each policy decides it so; nothing is written."""
+    memory_mb: int = Field(default=1024, ge=16)
+    """Memory for counting."""
+    html: bool = True
+    """Write report.html."""
+    thumbnails: bool = True
+    """Show false negatives and false positives in report.html, where they can be read."""
+    seed: int = Field(default=0, ge=0)
+    """Of bootstrap intervals."""
+
+    @field_validator("run_id", "policies", "thresholds", "scores", "roles", mode="before")
+    @classmethod
+    def _one_alone(cls, value: object) -> object:
+        """`run_id=monday` is a list of one."""
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EvaluateConfig:
+        if bool(self.run_id) == (self.table is not None):
+            raise ValueError(
+                "give run_id= (published runs) or table= (a Parquet file), one of both"
+            )
+        if not self.policies and self.sweep is None:
+            raise ValueError("give policies= (files or folders), sweep= (a sweep file), or both")
+        if self.guarantee is not None and self.sweep is None:
+            raise ValueError("guarantee= certifies what a sweep chose: give sweep= too")
+        return self

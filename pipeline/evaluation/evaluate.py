@@ -1,0 +1,240 @@
+"""An evaluation from its settings to its tables: what every policy would have cost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import EvaluateConfig
+from pipeline.errors import InputError, RunError
+from pipeline.evaluation.counting import Outcomes, outcomes, parts_of
+from pipeline.evaluation.figures import Judged, figures_table, named, population
+from pipeline.evaluation.groups import Grouping
+from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
+from pipeline.evaluation.quality import quality
+from pipeline.evaluation.rows import RowSource, decisions, explained, mistakes, spreads
+from pipeline.evaluation.sides import judging, require_rows
+from pipeline.evaluation.table import ScoredTable, open_files, open_runs
+from pipeline.policy.choosing.confusion import Decided
+from pipeline.policy.language import OUTCOMES, Policy, Resolved
+from pipeline.tables import storage
+from pipeline.tables.evaluation_schemas import DECISIONS
+
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Policies counted on the rows of a table.
+
+    Attributes:
+        config: the settings.
+        table: the rows.
+        grouping: of the rows that judge.
+        policies: resolved.
+        known: where thresholds come from.
+        counted: what they make of each group.
+        measured_on: which rows, in words.
+    """
+
+    config: EvaluateConfig
+    table: ScoredTable
+    grouping: Grouping
+    policies: tuple[Resolved, ...]
+    known: KnownThresholds
+    counted: Outcomes
+    measured_on: str
+
+    @property
+    def decided(self) -> Decided:
+        """For figures and choices."""
+        review = self.counted.review if self.counted.review.any() else None
+        people = population(self.grouping.groups, self.grouping.counts)
+        return Decided(self.counted.defect, review, people)
+
+    @property
+    def source(self) -> RowSource:
+        """The rows, for what is told row by row."""
+        scores = tuple(sorted({name for policy in self.policies for name in policy.dtypes}))
+        return RowSource(self.table, self.grouping, scores)
+
+
+def opened(config: EvaluateConfig) -> ScoredTable:
+    """The table that is evaluated.
+
+    Raises:
+        InputError: no such run or file, or one that can't be used.
+    """
+    if config.table is not None:
+        return open_files(storage.absolute(config.table), config.columns)
+    if config.columns:
+        raise InputError("columns: runs have columns of their own; give table= with columns=")
+    return open_runs(storage.absolute(config.store), config.run_id)
+
+
+def evaluated(config: EvaluateConfig, policies: Sequence[Policy]) -> Evaluated:
+    """Counts policies on the rows that judge them.
+
+    Raises:
+        InputError: a table, policy or threshold that can't be used.
+    """
+    table = opened(config)
+    known = known_thresholds(config, policies, table)
+    sides = judging(table, config.roles, calibrated=known.calibrated)
+    grouping = Grouping.of(table, sides)
+    require_rows(table, int(grouping.counts.sum()))
+    by_type = any(policy.oracle for policy in policies)
+    parts, _ = parts_of(grouping.groups, by_type=by_type)
+    found = tuple(resolved(policies, parts, known, table))
+    counted = outcomes(found, table, grouping, config.memory_mb << 20)
+    return Evaluated(config, table, grouping, found, known, counted, sides.says)
+
+
+def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluates policies and writes what came out to <store>/reports/<name>/.
+
+    Returns:
+        The report: figures per policy, warnings, places; `explained` alone where an image was to
+        be explained.
+
+    Raises:
+        InputError: something given is wrong; nothing is written.
+        RunError: the rows were not what they were counted to be.
+    """
+    policies = read_policies(config.policies)
+    for name, value in (("champion", config.champion), ("decide", config.decide)):
+        _require_named(policies, name, value)
+    work = evaluated(config, policies)
+    if config.explain is not None:
+        return {"explained": explained(work.source, work.policies, config.explain)}
+    tables = {
+        "figures": _figures(work),
+        "quality": quality(
+            work.table, work.grouping, _scores(work), config.confidence, config.seed
+        ),
+        "mistakes": mistakes(work.source, work.policies, config.mistakes, spreads(work.source)),
+    }
+    folder = storage.join(storage.absolute(config.store), "reports", config.name)
+    storage.require_writable(folder, "store")
+    report = _report(work, tables) | {"folder": folder}
+    if config.decide is not None:
+        report["decisions"] = _write_decisions(work, config.decide, folder)
+    for name, table in tables.items():
+        uri = storage.join(folder, f"{name}.parquet")
+        storage.write_bytes(uri, storage.parquet_bytes(table))
+        report["tables"][name] = uri
+    storage.write_json(storage.join(folder, "evaluation.json"), report)
+    return report
+
+
+def _require_named(policies: Sequence[Policy], setting: str, name: str | None) -> None:
+    known = [policy.name for policy in policies]
+    if name is not None and name not in known:
+        raise InputError(f"{setting}: {name}: is no policy among {', '.join(known) or 'none'}")
+
+
+def _figures(work: Evaluated) -> pa.Table:
+    judged = Judged(named(work.policies), work.measured_on, work.config.confidence)
+    return figures_table(work.decided, judged)
+
+
+def _scores(work: Evaluated) -> list[str]:
+    """The scores whose quality is told.
+
+    Raises:
+        InputError: one that the table lacks, or that isn't a number with a fraction.
+    """
+    wanted = work.config.scores
+    if wanted is None:
+        return list(work.source.scores)
+    floats = [n for n, kind in work.table.scores.items() if kind in (np.float32, np.float64)]
+    for name in wanted:
+        if name not in floats:
+            raise InputError(
+                f"scores: {name}: is no score of {work.table.name}; it has {', '.join(floats)}"
+            )
+    return list(wanted)
+
+
+def _report(work: Evaluated, tables: dict[str, pa.Table]) -> dict[str, Any]:
+    config, origin = work.config, work.table.origin
+    warnings = [
+        f"{one.policy.name}: has overrides for {', '.join(one.unmatched)}, of which there is no row"
+        for one in work.policies
+        if one.unmatched
+    ]
+    warnings += _same_decisions(work.policies)
+    if unscored := origin.get("images_without_scores"):
+        warnings.append(
+            f"{unscored} images of these runs have no scores and are in no figure; "
+            "see tables/errors"
+        )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "config": config.model_dump(mode="json"),
+        "measured_on": work.measured_on,
+        "rows": {"judged": int(work.grouping.counts.sum()), "left_out": work.grouping.excluded},
+        "table": {"name": work.table.name, "rows": work.table.rows, **origin},
+        "thresholds": work.known.origin,
+        "policies": [
+            {
+                "name": one.policy.name,
+                "digest": one.digest,
+                "oracle": one.policy.oracle,
+                "source": one.policy.source,
+                "description": one.policy.description,
+            }
+            for one in work.policies
+        ],
+        "counted": work.counted.plan,
+        "figures": [
+            row for row in tables["figures"].to_pylist() if row["level"] in ("all", "macro")
+        ],
+        "warnings": warnings,
+        "tables": {},
+    }
+
+
+def _same_decisions(policies: Sequence[Resolved]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for one in policies:
+        other = first.setdefault(one.digest, one.policy.name)
+        if other != one.policy.name:
+            yield f"{one.policy.name}: decides every row as {other} does"
+
+
+def _write_decisions(work: Evaluated, name: str, folder: str) -> dict[str, Any]:
+    """Every row's decision and reason; checked against the counts.
+
+    Raises:
+        RunError: they differ, so the table was changed in between.
+    """
+    number = next(n for n, one in enumerate(work.policies) if one.policy.name == name)
+    uri = storage.join(folder, "decisions.parquet")
+    told = dict.fromkeys(OUTCOMES, 0)
+    with tempfile.TemporaryDirectory(prefix="linescore-decisions-") as local:
+        file = Path(local) / "decisions.parquet"
+        with pq.ParquetWriter(file, DECISIONS, compression="zstd") as writer:
+            for table in decisions(work.source, work.policies[number]):
+                writer.write_table(table)
+                for entry in table["decision"].value_counts().to_pylist():
+                    told[entry["values"]] += entry["counts"]
+        flagged, review = (
+            int(part[number].sum()) for part in (work.counted.defect, work.counted.review)
+        )
+        if (told["defect"], told["review"]) != (flagged, review):
+            raise RunError(
+                f"decide: {name}: {told['defect']} rows are decided as defects and {told['review']}"
+                f" go to review, where {flagged} and {review} were counted: the table changed "
+                "meanwhile; evaluate again"
+            )
+        storage.write_bytes(uri, file.read_bytes())
+    return {"policy": name, "uri": uri, "counts": told}

@@ -1,0 +1,208 @@
+"""The groups that rows are counted in: category, defect type, label, side of a hold-out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.evaluation.table import ScoredTable
+
+Codes = npt.NDArray[np.int64]
+Columns = Mapping[str, pa.Array]
+LABELS = ("category", "defect_type", "is_defect")
+GOOD = "good"
+_UNKNOWN, _GOOD, _DEFECT = 0, 1, 2
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """Rows that are counted together.
+
+    Attributes:
+        category: their category; None: they have none.
+        defect_type: their true type; None: not known.
+        is_defect: their label; None: nobody knows.
+        side: of the hold-out; empty: there is none.
+    """
+
+    category: str | None
+    defect_type: str | None
+    is_defect: bool | None
+    side: str
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How rows are told apart for choosing and judging.
+
+    Attributes:
+        names: of the sides.
+        meanings: the columns that decide it.
+        side_of: from these columns (N,) numbers of sides, -1 for rows that take no part.
+        says: in words.
+    """
+
+    names: tuple[str, ...] = ("",)
+    meanings: tuple[str, ...] = ()
+    side_of: Callable[[Columns], Codes] | None = None
+    says: str = "all rows"
+
+
+@dataclass
+class _Vocabulary:
+    """Strings and their numbers, in the order in which they came; 0 is null."""
+
+    words: dict[str | None, int] = field(default_factory=lambda: {None: 0})
+
+    def codes(self, column: pa.Array) -> Codes:
+        """(N,) numbers; unseen strings get the next one."""
+        if pa.types.is_null(column.type):
+            return np.zeros(len(column), np.int64)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        words = column.dictionary.cast(pa.string()).to_pylist()
+        numbers = np.array([0, *(self._number(word) for word in words)], np.int64)
+        places = pc.fill_null(column.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+        codes: Codes = numbers[places + 1]
+        return codes
+
+    def _number(self, word: str | None) -> int:
+        return self.words.setdefault(word, len(self.words))
+
+
+@dataclass
+class Grouping:
+    """The groups of a table, and which group each row is in.
+
+    Attributes:
+        groups: in order of category, type, label and side.
+        counts: (groups,) rows of each.
+        excluded: rows that take no part.
+    """
+
+    groups: tuple[Group, ...]
+    counts: Codes
+    excluded: int
+    _sides: Sides
+    _vocabularies: tuple[_Vocabulary, _Vocabulary]
+    _numbers: dict[tuple[int, int, int, int], int]
+    _table: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, table: ScoredTable, sides: Sides) -> Grouping:
+        """Looks through the labels of a table once.
+
+        Raises:
+            InputError: a label that is neither 0 nor 1.
+        """
+        vocabularies = (_Vocabulary(), _Vocabulary())
+        found: dict[tuple[int, int, int, int], int] = {}
+        excluded = 0
+        for columns in table.batches([*LABELS, *sides.meanings]):
+            keys = _keys(columns, vocabularies, sides)
+            excluded += int((keys[3] < 0).sum())
+            for key, count in _counted([part[keys[3] >= 0] for part in keys]):
+                found[key] = found.get(key, 0) + count
+        words = [list(vocabulary.words) for vocabulary in vocabularies]
+        labels = {_UNKNOWN: None, _GOOD: False, _DEFECT: True}
+        named = sorted(
+            (
+                _sortable(Group(words[0][c], words[1][t], labels[y], sides.names[s])),
+                (c, t, y, s),
+            )
+            for c, t, y, s in found
+        )
+        groups = tuple(
+            Group(words[0][c], words[1][t], labels[y], sides.names[s]) for _, (c, t, y, s) in named
+        )
+        numbers = {key: place for place, (_, key) in enumerate(named)}
+        counts = np.array([found[key] for _, key in named], np.int64)
+        return cls(groups, counts, excluded, sides, vocabularies, numbers)
+
+    @property
+    def meanings(self) -> tuple[str, ...]:
+        """The columns that `codes` reads."""
+        return (*LABELS, *self._sides.meanings)
+
+    @property
+    def categories(self) -> tuple[str | None, ...]:
+        """All categories, sorted; None last."""
+        return tuple(dict.fromkeys(group.category for group in self.groups))
+
+    def codes(self, columns: Columns) -> Codes:
+        """(N,) numbers of groups, -1 for rows that take no part."""
+        keys = _keys(columns, self._vocabularies, self._sides)
+        shape = self._shape
+        if self._table is None:
+            self._table = np.full(int(np.prod(shape)), -1, np.int64)
+            for key, number in self._numbers.items():
+                self._table[np.ravel_multi_index(key, shape)] = number
+        flat = np.ravel_multi_index(tuple(np.maximum(part, 0) for part in keys), shape)
+        return np.where(keys[3] < 0, -1, self._table[flat])
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        categories, types = (len(v.words) for v in self._vocabularies)
+        return categories, types, 3, len(self._sides.names)
+
+
+def _sortable(group: Group) -> tuple[Any, ...]:
+    """Nulls last, and good before the defect types."""
+    return (
+        group.category is None,
+        group.category or "",
+        group.defect_type is None,
+        group.is_defect is not False,
+        group.defect_type or "",
+        group.is_defect is None,
+        group.side,
+    )
+
+
+def _keys(
+    columns: Columns, vocabularies: Sequence[_Vocabulary], sides: Sides
+) -> tuple[Codes, Codes, Codes, Codes]:
+    category, kind = (
+        vocabulary.codes(columns[name])
+        for vocabulary, name in zip(vocabularies, LABELS, strict=False)
+    )
+    label = _labels(columns["is_defect"])
+    side = np.zeros(len(label), np.int64) if sides.side_of is None else sides.side_of(columns)
+    return category, kind, label, side
+
+
+def _labels(column: pa.Array) -> Codes:
+    """(N,) 0 for not known, 1 for good, 2 for a defect.
+
+    Raises:
+        InputError: a number that is neither 0 nor 1.
+    """
+    if pa.types.is_null(column.type):
+        return np.zeros(len(column), np.int64)
+    numbers = pc.fill_null(column.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    strange = (numbers < -1) | (numbers > 1)
+    if strange.any() or column.null_count != int((numbers == -1).sum()):
+        value = numbers[strange][0] if strange.any() else -1
+        raise InputError(
+            f"columns.is_defect: {value}: is no label; 1 for a defect, 0 for a good image, null "
+            "for not known"
+        )
+    labels: Codes = numbers + 1
+    return labels
+
+
+def _counted(keys: Sequence[Codes]) -> Iterator[tuple[tuple[int, int, int, int], int]]:
+    if not len(keys[0]):
+        return
+    shape = tuple(int(part.max()) + 1 for part in keys)
+    counts = np.bincount(np.ravel_multi_index(tuple(keys), shape))
+    for flat in np.flatnonzero(counts):
+        c, t, y, s = (int(part) for part in np.unravel_index(flat, shape))
+        yield (c, t, y, s), int(counts[flat])

@@ -1,0 +1,77 @@
+"""What jobs/evaluate.py prints: policies side by side, and where the tables lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.report.summary import table
+
+_HEAD = ["policy", "missed (FN)", "false alarms (FP)", "review", "precision", "F2"]
+
+
+def evaluate_summary(report: Mapping[str, Any]) -> str:
+    """Figures of every policy with their bounds; or one image explained."""
+    if "explained" in report:
+        return "\n".join(_explained(report["explained"]))
+    every = [row for row in report["figures"] if row["level"] == "all"]
+    every.sort(key=lambda row: (row["fn"], row["fp"]))
+    rows = [[_name(row), *_row(row)] for row in every]
+    first = every[0] if every else {"good": 0, "defects": 0, "unlabelled": 0}
+    lines = [
+        f"{report['table']['name']}: {report['rows']['judged']} rows judged "
+        f"({first['good']} good, {first['defects']} defects, {first['unlabelled']} without a "
+        f"label), {report['rows']['left_out']} left out",
+        f"measured on {report['measured_on']}",
+        "",
+        table(_HEAD, rows),
+        "",
+        "[…] 95 % intervals: Wilson; 'at most' is Clopper and Pearson's upper end. They take "
+        "images to be independent and the next ones to be like these.".replace(
+            "95", f"{100 * report['config']['confidence']:g}"
+        ),
+        *(f"warning: {warning}" for warning in report["warnings"]),
+    ]
+    if decided := report.get("decisions"):
+        counts = ", ".join(f"{count} {what}" for what, count in decided["counts"].items())
+        lines.append(f"decisions of {decided['policy']}: {counts}: {decided['uri']}")
+    return "\n".join([*lines, f"report: {report['folder']}"])
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['policy']} (oracle: reads the truth)" if row["oracle"] else str(row["policy"])
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    return [
+        _count(row["fn"], row["defects"], row["fnr_most"]),
+        f"{row['fp']} of {row['good']}{_interval(row, 'fpr')}",
+        f"{row['review_good'] + row['review_defects'] + row['review_unlabelled']}",
+        _share(row["precision"]),
+        _share(row["f2"]),
+    ]
+
+
+def _count(hits: int, of: int, most: float | None) -> str:
+    if most is None:
+        return "-"
+    return f"{hits} of {of}: at most {100 * most:.1f} %"
+
+
+def _interval(row: Mapping[str, Any], rate: str) -> str:
+    if row[rate] is None:
+        return ""
+    low, high = (100 * row[f"{rate}{end}"] for end in ("_low", "_high"))
+    return f": {100 * row[rate]:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _explained(found: Any) -> list[str]:
+    lines: list[str] = []
+    for row, whys in found:
+        facts = ", ".join(f"{name} {value}" for name, value in row.items() if value is not None)
+        lines += [facts, *(f"  {why.policy}: {why.says}" for why in whys)]
+    return lines
