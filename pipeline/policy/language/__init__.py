@@ -1,4 +1,4 @@
-"""The policy language: JSON that says which images are defects, and which a person sees."""
+"""The policy language: JSON documents that say which images are defects, or go to a person."""
 
 from pipeline.policy.language.compiling import Ruling, Slot, rulings
 from pipeline.policy.language.deciding import Rows, decide

@@ -214,8 +214,8 @@ class _Explainer:
         number = self.ruling.number_of(slot_key(leaf))
         # In the column's type: 0.6 in float32 is shown as 0.6.
         shown = self.resolved.dtypes[leaf.score].type(number.shown)
-        right = f"{COMPARISONS[leaf.comparison]} {shown}"
-        score = leaf.score if given is None else f"{leaf.score} {given}"
+        right = f"{COMPARISONS[leaf.comparison]} {shown!s}"
+        score = leaf.score if given is None else f"{leaf.score} {given!s}"
         if lacks:
             says = f"{score} is missing, so not {right}"
         else:

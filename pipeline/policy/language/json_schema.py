@@ -104,7 +104,7 @@ def _comparison() -> Schema:
     properties: Schema = {
         word: _described(threshold, f"score {sign}") for word, sign in COMPARISONS.items()
     }
-    score = {"score": _described(_TEXT, "the column"), **properties, "reason": _TEXT}
+    score: Schema = {"score": _described(_TEXT, "the column"), **properties, "reason": _TEXT}
     return _object(score, ["score"]) | {"oneOf": [{"required": [word]} for word in COMPARISONS]}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,7 @@ class Resolved:
 
     policy: Policy
     rulings: Mapping[Part, ResolvedRuling]
-    dtypes: Mapping[str, np.dtype[np.floating]]
+    dtypes: Mapping[str, np.dtype[Any]]
     digest: str
     unmatched: tuple[str, ...]
 
@@ -132,7 +132,7 @@ def resolve(
     return Resolved(
         policy,
         found,
-        {score: cast("np.dtype[np.floating]", np.dtype(dtypes[score])) for score in read},
+        {score: np.dtype(dtypes[score]) for score in read},
         _digest(policy, found),
         _unmatched(policy, own),
     )
