@@ -91,10 +91,10 @@ def _read(table: ScoredTable, grouping: Grouping, scores: Sequence[str]) -> _Lab
         group = _group(columns)[kept] if grouped else None
         values = [numbers(columns[name])[kept] for name in scores]
         parts.append((category_of[chosen], label_of[chosen] == 1, group, *values))
-    category, defect, group, *values = zip(*parts, strict=True)
-    joined = None if group[0] is None else np.concatenate(group)
-    columns_of = {name: np.concatenate(one) for name, one in zip(scores, values, strict=True)}
-    return _Labelled(np.concatenate(category), np.concatenate(defect), joined, columns_of)
+    joined: list[Any] = [
+        None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
+    ]
+    return _Labelled(*joined[:3], dict(zip(scores, joined[3:], strict=True)))
 
 
 def _group(columns: Any) -> npt.NDArray[np.int64]:
