@@ -94,7 +94,8 @@ def _read(table: ScoredTable, grouping: Grouping, scores: Sequence[str]) -> _Lab
     joined: list[Any] = [
         None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
     ]
-    return _Labelled(*joined[:3], dict(zip(scores, joined[3:], strict=True)))
+    scores_of = dict(zip(scores, joined[3:], strict=True))
+    return _Labelled(joined[0], joined[1], joined[2], scores_of)
 
 
 def _group(columns: Any) -> npt.NDArray[np.int64]:
