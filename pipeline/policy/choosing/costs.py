@@ -97,15 +97,16 @@ def expected_costs(counts: Confusion, columns: Columns, model: CostModel) -> Flo
     _require_both_kinds(columns, first)
     if not model.review and counts.reviewed.any():
         raise InputError("costs.review: is missing, and policies send images to a person")
+    terms = [(counts.fn, 0), (counts.fp, 1)]
+    terms += [(counts.review_defects, 2), (counts.review_goods, 3)] if model.review else []
+    weights = _weights(first, columns, model)
     place = [columns.categories.index(name) for name in columns.category]
-    into = np.eye(len(columns.categories))[place]
-    terms = (counts.fn, counts.fp, counts.review_defects, counts.review_goods)
-    weights = [into * weight[:, None] for weight in _weights(first, columns, model)]
-    result = np.zeros((len(counts.fn), into.shape[1]))
+    result = np.zeros((len(counts.fn), len(columns.categories)))
     for start in range(0, len(result), BLOCK):
         rows = slice(start, start + BLOCK)
-        for term, weight in zip(terms, weights, strict=True):
-            result[rows] += term[rows].astype(np.float64) @ weight
+        for term, price in terms:
+            for column, category in enumerate(place):
+                result[rows, category] += term[rows, column] * weights[price][column]
     return result
 
 

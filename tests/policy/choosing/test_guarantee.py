@@ -88,6 +88,35 @@ def test_a_policy_just_above_the_limit_is_certified_at_most_at_delta() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_many_policies_just_above_the_limit_share_one_chance_of_error(method: Method) -> None:
+    """Forty of them, each tested by itself at δ, would nearly always give a wrong certificate."""
+    guarantee = parse_guarantee("fnr<=0.1@0.9", "guarantee")
+    rng = np.random.default_rng(5)
+    tuning = counts_of(np.arange(40), np.arange(40)[::-1], 150, 150)
+    wrong = alone = 0
+    for _ in range(1000):
+        certifying = counts_of(rng.binomial(300, 0.1001, 40), 0, 300, 1)
+        found = certify(guarantee, tuning, certifying, method=method)
+        assert found.tested == 40
+        wrong += found.policy is not None
+        alone += bool((p_values(certifying.fn, 300, guarantee.limit) <= guarantee.error).any())
+    assert alone > 900
+    assert wrong <= 100 + 3 * math.sqrt(1000 * 0.1 * 0.9)
+
+
+def test_a_fixed_sequence_ends_at_the_first_that_fails() -> None:
+    p = np.array([[0.01, 0.04, 0.06, 0.01], [0.5, 0.0, 0.0, 0.0]])
+    assert rejected(p, 0.05, "fixed-sequence").tolist() == [
+        [True, True, False, False],
+        [False] * 4,
+    ]
+    assert rejected(p, 0.05, "bonferroni").tolist() == [
+        [True, True, False, True],
+        [False, True, True, True],
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("rate", ["fnr", "fpr"])
 def test_whole_certification_keeps_its_word(rate: str, method: Method) -> None:
     """With policies of random quality, ordered on tuning images, judged on others."""
