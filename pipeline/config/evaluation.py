@@ -15,9 +15,9 @@ _Role = Literal["fit", "normal_calibration", "validation", "test", "none"]
 class HoldoutConfig(Section):
     """Which rows choose a policy of a sweep, and which judge it."""
 
-    by: Literal["group", "role", "none"] = "group"
-    """By a hash of the group (of the image, where it has none), by role, or not at all: then every
-    figure of a sweep is in-sample and says so."""
+    by: Literal["auto", "group", "role", "none"] = "auto"
+    """By role, by a hash of the group (of the image, where it has none), or not at all: then every
+    figure of a sweep is in-sample and says so. auto: by role, if there are rows of both sides."""
     share: float = Field(default=0.5, gt=0, lt=1)
     """By group: the share of the groups that chooses."""
     tuning: tuple[_Role, ...] = ("validation",)

@@ -13,7 +13,7 @@ from pipeline.evaluation.groups import Codes, Group, Grouping
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Groups, Plan, Rows, Rules, Settings, count, plan
 from pipeline.policy.formula import Cut, Formula, Missing, leaves
-from pipeline.policy.language import Part, Resolved
+from pipeline.policy.language import Part, Policy, Resolved
 from pipeline.policy.language.deciding import missing_error
 
 DEFECT, REVIEW, LACKING = "defect", "review", "lacking"
@@ -80,11 +80,11 @@ def outcomes(
     chosen: Plan = plan(
         rules, Groups(part_of_group), int(grouping.counts.sum()), Settings(memory_bytes)
     )
-    counted = count(chosen, lambda: _rows(table, grouping, scores))
+    counted = count(chosen, lambda: engine_rows(table, grouping, scores))
     for batch, counts in zip(batches, counted, strict=True):
         for row, (policy, kind) in zip(counts, batch.members, strict=True):
             if kind == LACKING:
-                _refuse_lacking(policies[policy], batch.score, row, grouping.groups)
+                refuse_lacking(policies[policy].policy, batch.score, row, grouping.groups)
             else:
                 found[kind][policy] += row
     return Outcomes(found[DEFECT], found[REVIEW], chosen.says)
@@ -131,7 +131,7 @@ def _required(policies: Sequence[Resolved], parts: Sequence[Part]) -> Iterator[_
             yield _Batch(Rules(Missing(score), places, blank), ((number, LACKING),), score)
 
 
-def _refuse_lacking(policy: Resolved, score: str, counts: Codes, groups: Sequence[Group]) -> None:
+def refuse_lacking(policy: Policy, score: str, counts: Codes, groups: Sequence[Group]) -> None:
     """Refuses rows without a score that the policy can't do without.
 
     Raises:
@@ -145,7 +145,8 @@ def _refuse_lacking(policy: Resolved, score: str, counts: Codes, groups: Sequenc
     )
 
 
-def _rows(table: ScoredTable, grouping: Grouping, scores: Sequence[str]) -> Iterator[Rows]:
+def engine_rows(table: ScoredTable, grouping: Grouping, scores: Sequence[str]) -> Iterator[Rows]:
+    """The rows that take part, with some scores, as the engine counts them."""
     for columns in table.batches(grouping.meanings, scores):
         codes = grouping.codes(columns)
         kept = codes >= 0

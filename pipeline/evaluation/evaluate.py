@@ -21,6 +21,7 @@ from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read
 from pipeline.evaluation.quality import quality
 from pipeline.evaluation.rows import RowSource, decisions, explained, mistakes, spreads
 from pipeline.evaluation.sides import judging, require_rows
+from pipeline.evaluation.sweep.run import run_sweep
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs
 from pipeline.policy.choosing.confusion import Decided
 from pipeline.policy.language import OUTCOMES, Policy, Resolved
@@ -79,13 +80,12 @@ def opened(config: EvaluateConfig) -> ScoredTable:
     return open_runs(storage.absolute(config.store), config.run_id)
 
 
-def evaluated(config: EvaluateConfig, policies: Sequence[Policy]) -> Evaluated:
+def evaluated(config: EvaluateConfig, policies: Sequence[Policy], table: ScoredTable) -> Evaluated:
     """Counts policies on the rows that judge them.
 
     Raises:
         InputError: a table, policy or threshold that can't be used.
     """
-    table = opened(config)
     known = known_thresholds(config, policies, table)
     sides = judging(table, config.roles, calibrated=known.calibrated)
     grouping = Grouping.of(table, sides)
@@ -111,9 +111,13 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     policies = read_policies(config.policies)
     for name, value in (("champion", config.champion), ("decide", config.decide)):
         _require_named(policies, name, value)
-    work = evaluated(config, policies)
+    table = opened(config)
+    if not policies:
+        return _write(config, *_sweep(config, table))
+    work = evaluated(config, policies, table)
     if config.explain is not None:
         return {"explained": explained(work.source, work.policies, config.explain)}
+    told, sweep_tables = _sweep(config, table) if config.sweep is not None else ({}, {})
     tables = {
         "figures": _figures(work),
         "quality": quality(
@@ -121,11 +125,32 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
         ),
         "mistakes": mistakes(work.source, work.policies, config.mistakes, spreads(work.source)),
     }
+    report = _report(work, tables) | told
+    if config.decide is not None:
+        report["decisions"] = _write_decisions(work, config.decide, _folder(config))
+    return _write(config, report, tables | sweep_tables)
+
+
+def _folder(config: EvaluateConfig) -> str:
     folder = storage.join(storage.absolute(config.store), "reports", config.name)
     storage.require_writable(folder, "store")
-    report = _report(work, tables) | {"folder": folder}
-    if config.decide is not None:
-        report["decisions"] = _write_decisions(work, config.decide, folder)
+    return folder
+
+
+def _sweep(
+    config: EvaluateConfig, table: ScoredTable
+) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+    found, policies = run_sweep(config, table)
+    about = {"name": config.name, "config": config.model_dump(mode="json")}
+    return about | {"sweep": found}, {"sweep": policies}
+
+
+def _write(
+    config: EvaluateConfig, told: dict[str, Any], tables: dict[str, pa.Table]
+) -> dict[str, Any]:
+    """Writes the tables, then what is told of them."""
+    folder = _folder(config)
+    report: dict[str, Any] = told | {"tables": {}, "folder": folder}
     for name, table in tables.items():
         uri = storage.join(folder, f"{name}.parquet")
         storage.write_bytes(uri, storage.parquet_bytes(table))

@@ -17,7 +17,7 @@ from pipeline.evaluation.table import ScoredTable
 Codes = npt.NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
 LABELS = ("category", "defect_type", "is_defect")
-GOOD = "good"
+LABEL_CODES = {None: -1, False: 0, True: 1}
 _UNKNOWN, _GOOD, _DEFECT = 0, 1, 2
 
 
@@ -91,13 +91,19 @@ class Grouping:
     counts: Codes
     excluded: int
     _sides: Sides
+    _types: bool
     _vocabularies: tuple[_Vocabulary, _Vocabulary]
     _numbers: dict[tuple[int, int, int, int], int]
     _table: npt.NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, table: ScoredTable, sides: Sides) -> Grouping:
+    def of(cls, table: ScoredTable, sides: Sides, *, types: bool = True) -> Grouping:
         """Looks through the labels of a table once.
+
+        Args:
+            table: the rows.
+            sides: which rows take part, and for what.
+            types: keep defect types apart.
 
         Raises:
             InputError: a label that is neither 0 nor 1.
@@ -106,7 +112,7 @@ class Grouping:
         found: dict[tuple[int, int, int, int], int] = {}
         excluded = 0
         for columns in table.batches([*LABELS, *sides.meanings]):
-            keys = _keys(columns, vocabularies, sides)
+            keys = _keys(columns, vocabularies, sides, types=types)
             excluded += int((keys[3] < 0).sum())
             for key, count in _counted([part[keys[3] >= 0] for part in keys]):
                 found[key] = found.get(key, 0) + count
@@ -124,12 +130,17 @@ class Grouping:
         )
         numbers = {key: place for place, (_, key) in enumerate(named)}
         counts = np.array([found[key] for _, key in named], np.int64)
-        return cls(groups, counts, excluded, sides, vocabularies, numbers)
+        return cls(groups, counts, excluded, sides, types, vocabularies, numbers)
 
     @property
     def meanings(self) -> tuple[str, ...]:
         """The columns that `codes` reads."""
         return (*LABELS, *self._sides.meanings)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of the sides, in order."""
+        return self._sides.names
 
     @property
     def categories(self) -> tuple[str | None, ...]:
@@ -138,7 +149,7 @@ class Grouping:
 
     def codes(self, columns: Columns) -> Codes:
         """(N,) numbers of groups, -1 for rows that take no part."""
-        keys = _keys(columns, self._vocabularies, self._sides)
+        keys = _keys(columns, self._vocabularies, self._sides, types=self._types)
         shape = self._shape
         if self._table is None:
             self._table = np.full(int(np.prod(shape)), -1, np.int64)
@@ -167,12 +178,14 @@ def _sortable(group: Group) -> tuple[Any, ...]:
 
 
 def _keys(
-    columns: Columns, vocabularies: Sequence[_Vocabulary], sides: Sides
+    columns: Columns, vocabularies: Sequence[_Vocabulary], sides: Sides, *, types: bool
 ) -> tuple[Codes, Codes, Codes, Codes]:
     category, kind = (
         vocabulary.codes(columns[name])
         for vocabulary, name in zip(vocabularies, LABELS, strict=False)
     )
+    if not types:
+        kind = np.zeros_like(kind)
     label = _labels(columns["is_defect"])
     side = np.zeros(len(label), np.int64) if sides.side_of is None else sides.side_of(columns)
     return category, kind, label, side

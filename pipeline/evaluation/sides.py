@@ -39,30 +39,11 @@ def judging(table: ScoredTable, roles: Sequence[str] | None, *, calibrated: bool
         says += "; in-sample: fit rows trained the models"
     else:
         says += "; they chose nothing"
-    return Sides(("",), ("role",), lambda columns: _of_roles(columns, [chosen]), says)
+    return Sides(("",), ("role",), lambda columns: of_roles(columns, [chosen]), says)
 
 
-def by_role(tuning: Sequence[str], judging_roles: Sequence[str]) -> Sides:
-    """Two sides by role: tuning, hold-out.
-
-    Raises:
-        InputError: a role on both sides.
-    """
-    both = set(tuning) & set(judging_roles)
-    if both:
-        raise InputError(
-            f"holdout.judging: {min(both)}: is in holdout.tuning too; rows that choose don't judge"
-        )
-    sides = [tuple(tuning), tuple(judging_roles)]
-    return Sides(
-        ("tuning", "hold-out"),
-        ("role",),
-        lambda columns: _of_roles(columns, sides),
-        f"chosen on {' or '.join(tuning)}, judged on {' or '.join(judging_roles)}",
-    )
-
-
-def _of_roles(columns: Columns, sides: Sequence[Sequence[str]]) -> Codes:
+def of_roles(columns: Columns, sides: Sequence[Sequence[str]]) -> Codes:
+    """(N,) which of the sides holds a row's role; -1: none."""
     role = columns["role"]
     if pa.types.is_dictionary(role.type):
         role = role.cast(pa.string())

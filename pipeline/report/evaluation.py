@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.report.summary import table
+from pipeline.report.sweep import sweep_lines
 
 _HEAD = ["policy", "missed (FN)", "false alarms (FP)", "review", "precision", "F2"]
 
@@ -14,6 +15,13 @@ def evaluate_summary(report: Mapping[str, Any]) -> str:
     """Figures of every policy with their bounds; or one image explained."""
     if "explained" in report:
         return "\n".join(_explained(report["explained"]))
+    lines = _policies(report) if "figures" in report else []
+    if "sweep" in report:
+        lines += [*([""] if lines else []), *sweep_lines(report["sweep"])]
+    return "\n".join([*lines, f"report: {report['folder']}"])
+
+
+def _policies(report: Mapping[str, Any]) -> list[str]:
     every = [row for row in report["figures"] if row["level"] == "all"]
     every.sort(key=lambda row: (row["fn"], row["fp"]))
     rows = [[_name(row), *_row(row)] for row in every]
@@ -35,7 +43,7 @@ def evaluate_summary(report: Mapping[str, Any]) -> str:
     if decided := report.get("decisions"):
         counts = ", ".join(f"{count} {what}" for what, count in decided["counts"].items())
         lines.append(f"decisions of {decided['policy']}: {counts}: {decided['uri']}")
-    return "\n".join([*lines, f"report: {report['folder']}"])
+    return lines
 
 
 def _name(row: Mapping[str, Any]) -> str:

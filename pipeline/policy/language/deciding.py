@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.policy.formula import holds
-from pipeline.policy.language.document import DEFECT, GOOD, REVIEW
+from pipeline.policy.language.document import DEFECT, GOOD, REVIEW, Policy
 from pipeline.policy.language.folding import Part
 from pipeline.policy.language.resolving import Resolved, ResolvedRuling
 from pipeline.policy.language.where import Where
@@ -106,16 +106,16 @@ def _check_required(
         missing = np.isnan(scores[name])
         if missing.any():
             raise missing_error(
-                resolved,
+                resolved.policy,
                 name,
                 f"{int(missing.sum())} of {len(chosen)} rows of {part}, the first of them row "
                 f"{int(chosen[missing.argmax()])}",
             )
 
 
-def missing_error(resolved: Resolved, score: str, rows: str) -> Exception:
+def missing_error(policy: Policy, score: str, rows: str) -> Exception:
     """The error of a policy that doesn't say what a row without a score is."""
-    return Where(resolved.policy.source, "on_missing").error(
-        f"{resolved.policy.name} doesn't say what a row without {score} is, and there are: {rows}; "
+    return Where(policy.source, "on_missing").error(
+        f"{policy.name} doesn't say what a row without {score} is, and there are: {rows}; "
         f'say "on_missing": "good", "defect" or "review", or test it with {{"missing": "{score}"}}'
     )

@@ -114,6 +114,13 @@ class Thresholds:
         """All names."""
         return frozenset(self.everywhere) | frozenset(self.of_category)
 
+    def value(self, name: str, category: str | None) -> float:
+        """A known name's threshold for a category; NaN where it has none."""
+        entry = self.everywhere.get(name)
+        if entry is None:
+            entry = self.of_category[name].get("" if category is None else category)
+        return entry.value if isinstance(entry, Threshold) else float("nan")
+
     def find(self, name: str, category: str | None, where: Where) -> Threshold:
         """The threshold of a name for a category.
 

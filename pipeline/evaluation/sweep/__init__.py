@@ -1,0 +1,1 @@
+"""Sweeps: many policies from a template, chosen on some rows and judged on others."""

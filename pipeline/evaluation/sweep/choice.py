@@ -1,0 +1,180 @@
+"""Choosing among a sweep's policies on the tuning rows, and judging the choice on the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InputError
+from pipeline.evaluation.sweep.counting import Swept
+from pipeline.evaluation.sweep.document import Choosing
+from pipeline.evaluation.sweep.sides import ALIKE, HOLD_OUT, NAMES, TUNING
+from pipeline.policy.choosing.budgets import within
+from pipeline.policy.choosing.confusion import (
+    Confusion,
+    Decided,
+    by_category,
+    by_defect_type,
+    confusion,
+    require_both_kinds,
+)
+from pipeline.policy.choosing.costs import expected_costs, unused_prices
+from pipeline.policy.choosing.front import Front, front
+from pipeline.policy.choosing.guarantee import Certificate, certify
+from pipeline.policy.choosing.limits import Guarantee
+from pipeline.policy.choosing.measured import MeasuredOn
+from pipeline.policy.choosing.per_category import cheapest_each, within_total
+
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sided:
+    """Counts of P policies by side.
+
+    Attributes:
+        tuning: (P, C) of the rows that choose.
+        holdout: (P, C) of those that judge; None: there are none.
+        certifying: (P,) of one image of each group of the hold-out; None: not asked for.
+    """
+
+    tuning: Confusion
+    holdout: Confusion | None
+    certifying: Confusion | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The policy that a sweep ends with.
+
+    Attributes:
+        policies: one for all, or one for each category.
+        per_category: which of the two.
+        says: why, in words.
+        met: whether it keeps what was asked.
+        warnings: for people.
+    """
+
+    policies: Codes
+    per_category: bool
+    says: str
+    met: bool
+    warnings: tuple[str, ...] = ()
+
+
+def sided(swept: Swept, guarantee: Guarantee | None) -> Sided:
+    """Counts by side.
+
+    Raises:
+        InputError: a side without defects or without good images.
+    """
+    decided, columns = swept.decided, by_category(swept.decided.population)
+    there = set(decided.population.part.tolist())
+    tuning = confusion(decided, columns, TUNING)
+    require_both_kinds(tuning.total(), NAMES[TUNING])
+    if not there - {TUNING}:
+        return Sided(tuning, None, None)
+    holdout = confusion(decided, columns, HOLD_OUT)
+    certifying = None if guarantee is None else holdout.total()
+    if ALIKE in there:
+        holdout = holdout + confusion(decided, columns, ALIKE)
+    require_both_kinds(holdout.total(), NAMES[HOLD_OUT])
+    return Sided(tuning, holdout, certifying)
+
+
+def eligible(swept: Swept, oracles: tuple[bool, ...]) -> npt.NDArray[np.bool_]:
+    """(P,) which policies may be chosen: no oracle.
+
+    Args:
+        swept: the policies.
+        oracles: whether each template is one.
+    """
+    parts = [
+        np.full(one.count, not oracle)
+        for one, oracle in zip(swept.expansions, oracles, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def fronts(counts: Sided, allowed: npt.NDArray[np.bool_]) -> Front:
+    """The Pareto front on the tuning rows; with reviews, their load is a third axis."""
+    total = counts.tuning.total()
+    return front(total, allowed, review=bool(total.reviewed.any()))
+
+
+def chosen(
+    swept: Swept, counts: Sided, choosing: Choosing, allowed: npt.NDArray[np.bool_]
+) -> Chosen | None:
+    """The policy that the sweep file seeks; None where it seeks none.
+
+    Raises:
+        InputError: a price that is missing, a budget on a rate that doesn't exist.
+    """
+    total = counts.tuning.total()
+    if choosing.costs is not None:
+        return _cheapest(swept, choosing, allowed)
+    if not choosing.budgets:
+        return None
+    if choosing.per_category:
+        found = within_total(counts.tuning, choosing.budgets[0], allowed)
+        return Chosen(found.policies, True, found.says, found.met)
+    one = within(total, choosing.budgets, allowed)
+    return Chosen(np.array([one.policy]), False, one.says, one.met)
+
+
+def _cheapest(swept: Swept, choosing: Choosing, allowed: npt.NDArray[np.bool_]) -> Chosen:
+    assert choosing.costs is not None  # noqa: S101 - for the type checker
+    columns = by_defect_type(swept.decided.population)
+    counts = confusion(swept.decided, columns, TUNING)
+    costs = expected_costs(counts, columns, choosing.costs)
+    warnings = tuple(
+        f"costs: {name}: is the price of nothing in these rows"
+        for name in unused_prices(columns, choosing.costs)
+    )
+    if choosing.per_category:
+        found = cheapest_each(costs, allowed)
+        return Chosen(found.policies, True, found.says, True, warnings)
+    whole = np.where(allowed, costs.sum(axis=1), np.inf)
+    best = int(whole.argmin())
+    says = f"expected cost {whole[best]:.6g} an image, the least of {int(allowed.sum()):,}"
+    return Chosen(np.array([best]), False, says, True, warnings)
+
+
+def certificate(counts: Sided, guarantee: Guarantee, allowed: npt.NDArray[np.bool_]) -> Certificate:
+    """What can be promised of the sweep's policies.
+
+    Raises:
+        InputError: no rows but those that choose.
+    """
+    if counts.certifying is None:
+        raise InputError(
+            f"guarantee: {guarantee.says}: needs rows that chose nothing; hold some out with "
+            "holdout.by=group or role"
+        )
+    return certify(guarantee, counts.tuning.total(), counts.certifying, allowed)
+
+
+def as_one(swept: Swept, choice: Chosen) -> Decided:
+    """What the choice decided, as one policy; the hold-out's groups are one side."""
+    decided = swept.decided
+    people = decided.population
+    places = np.zeros(len(people.images), np.int64)
+    if choice.per_category:
+        places = by_category(people).code
+    rows = choice.policies[places]
+    take = np.arange(len(places))
+    review = None if decided.review is None else decided.review[rows, take][None]
+    sides = np.minimum(people.part, HOLD_OUT)
+    whole = type(people)(people.category, people.defect, people.images, people.defect_type, sides)
+    return Decided(decided.flagged[rows, take][None], review, whole)
+
+
+def measured_on(counts: Sided, side: int, policies: int, choice: Chosen) -> MeasuredOn:
+    """How honest figures of the choice on a side are."""
+    if side == HOLD_OUT:
+        return MeasuredOn("hold-out")
+    part: Any = "tuning" if counts.holdout is not None else "all"
+    return MeasuredOn(part, best_of=policies, per_category=choice.per_category)

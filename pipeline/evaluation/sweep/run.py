@@ -1,0 +1,239 @@
+"""A sweep from its file to its tables: the front, the choice, what the hold-out says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config import EvaluateConfig
+from pipeline.evaluation.figures import Judged, figures_table
+from pipeline.evaluation.groups import Grouping
+from pipeline.evaluation.policies import known_thresholds
+from pipeline.evaluation.sides import require_rows
+from pipeline.evaluation.sweep.choice import (
+    Chosen,
+    Sided,
+    as_one,
+    certificate,
+    chosen,
+    eligible,
+    fronts,
+    measured_on,
+    sided,
+)
+from pipeline.evaluation.sweep.counting import Sweeping, Swept, expanded, swept
+from pipeline.evaluation.sweep.document import SweepFile, read_sweep
+from pipeline.evaluation.sweep.sides import HOLD_OUT, TUNING, sweep_sides
+from pipeline.evaluation.table import ScoredTable
+from pipeline.policy.choosing.confusion import Confusion
+from pipeline.policy.choosing.front import Front
+from pipeline.policy.choosing.guarantee import Certificate
+from pipeline.policy.choosing.limits import parse_guarantee
+from pipeline.policy.sweeps.grid import Expansion
+
+# Above so many policies defect types are only kept apart where prices or an oracle need them.
+_MOST_WITH_TYPES = 20_000
+_COUNTS = ("fn", "fp", "review_defects", "review_goods")
+
+
+def run_sweep(config: EvaluateConfig, table: ScoredTable) -> tuple[dict[str, Any], pa.Table]:
+    """Counts a sweep, chooses, judges.
+
+    Args:
+        config: the settings.
+        table: the rows.
+
+    Returns:
+        What is told of it, and the table of its policies.
+
+    Raises:
+        InputError: something in the sweep, its thresholds or the rows that can't be used.
+    """
+    assert config.sweep is not None  # noqa: S101 - for the type checker
+    file = read_sweep(config.sweep)
+    guarantee = None if config.guarantee is None else parse_guarantee(config.guarantee, "guarantee")
+    sides = sweep_sides(config, table)
+    known = known_thresholds(config, file.policies, table)
+    grouping = Grouping.of(table, sides, types=_keep_types(file))
+    require_rows(table, int(grouping.counts.sum()))
+    sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20)
+    counted = swept(sweeping, expanded(sweeping))
+    counts = sided(counted, guarantee)
+    allowed = eligible(counted, tuple(policy.oracle for policy in file.policies))
+    best = fronts(counts, allowed)
+    choice = chosen(counted, counts, file.choosing, allowed)
+    certified = None if guarantee is None else certificate(counts, guarantee, allowed)
+    if certified is not None and certified.policy is not None:
+        choice = Chosen(np.array([certified.policy]), False, certified.says, True)
+    elif certified is not None:
+        # What can't be certified isn't chosen: the answer is how many images are needed.
+        choice = None
+    report = {
+        "file": file.uri,
+        "policies": counted.policies,
+        "dropped_duplicates": sum(one.dropped_duplicates for one in counted.expansions),
+        "dropped_by_constraints": sum(one.dropped_by_constraints for one in counted.expansions),
+        "split": sides.says,
+        "counted": counted.plan,
+        "thresholds": known.origin,
+        "front": _front_records(counted, counts, best),
+        "guarantee": None if certified is None else _certificate(certified),
+        "chosen": None if choice is None else _choice(config, counted, counts, choice, file),
+        "warnings": list(choice.warnings) if choice else [],
+    }
+    return report, _policies_table(counted, counts, best, choice)
+
+
+def _keep_types(file: SweepFile) -> bool:
+    needed = file.choosing.costs is not None or any(policy.oracle for policy in file.policies)
+    return needed or file.sweep.count <= _MOST_WITH_TYPES
+
+
+def _front_records(counted: Swept, counts: Sided, best: Front) -> list[dict[str, Any]]:
+    tuning = counts.tuning.total()
+    holdout = None if counts.holdout is None else counts.holdout.total()
+    return [
+        {
+            "policy": int(policy),
+            "variables": _variables(counted, int(policy)),
+            "equals": int(equals),
+            "tuning": _record(tuning, int(policy)),
+            "hold_out": None if holdout is None else _record(holdout, int(policy)),
+        }
+        for policy, equals in zip(best.policies, best.equals, strict=True)
+    ]
+
+
+def _record(counts: Confusion, policy: int) -> dict[str, int]:
+    one = counts.at(policy)
+    names = (*_COUNTS, "defects", "goods")
+    return {name: int(getattr(one, name)) for name in names}
+
+
+def _variables(counted: Swept, policy: int) -> dict[str, Any]:
+    template, number = counted.place(policy)
+    found = dict(counted.expansions[template].policy(number))
+    return found if len(counted.expansions) == 1 else {"template": template, **found}
+
+
+def _certificate(one: Certificate) -> dict[str, Any]:
+    return {
+        "asked": one.guarantee.says,
+        "says": one.says,
+        "policy": one.policy,
+        "certified": len(one.certified),
+        "tested": one.tested,
+        "method": one.method,
+        "hits": one.hits,
+        "of": one.of,
+        "needed": one.needed,
+        "needed_at_share": one.needed_at_share,
+    }
+
+
+def _choice(
+    config: EvaluateConfig, counted: Swept, counts: Sided, choice: Chosen, file: SweepFile
+) -> dict[str, Any]:
+    """The choice, its figures on both sides, and the policy to use as a file."""
+    decided, whole = as_one(counted, choice), {}
+    sides = {TUNING: "tuning"} | ({HOLD_OUT: "hold_out"} if counts.holdout is not None else {})
+    for side, name in sides.items():
+        says = measured_on(counts, side, counted.policies, choice).says
+        judged = Judged([("chosen", "", False)], says, config.confidence)
+        rows = figures_table(decided, judged, side).to_pylist()
+        whole[name] = [row for row in rows if row["level"] in ("all", "category")]
+    numbers = choice.policies.tolist()
+    return {
+        "policies": numbers,
+        "per_category": choice.per_category,
+        "says": choice.says,
+        "met": choice.met,
+        "variables": [_variables(counted, number) for number in numbers],
+        "figures": whole,
+        "document": _document(counted, choice, file),
+    }
+
+
+def _document(counted: Swept, choice: Chosen, file: SweepFile) -> dict[str, Any] | None:
+    """The chosen policy, and a table of its thresholds by variable; None for several templates."""
+    places = [counted.place(policy) for policy in choice.policies.tolist()]
+    templates = {template for template, _ in places}
+    if len(templates) > 1:
+        return None
+    template = templates.pop()
+    expansion = counted.expansions[template]
+    thresholds = _thresholds(expansion, [number for _, number in places], choice)
+    document = dict(file.sweep.templates[template].document)
+    return {"policy": _referring(document), "thresholds": thresholds}
+
+
+def _thresholds(expansion: Expansion, numbers: list[int], choice: Chosen) -> dict[str, Any]:
+    """Each variable's number, or number for each category."""
+    values = [expansion.policy(number) for number in numbers]
+    if not choice.per_category:
+        return dict(values[0])
+    categories = expansion.categories
+    return {
+        name: {
+            category: _of(values[place][name], category)
+            for place, category in enumerate(categories)
+        }
+        for name in expansion.names
+    }
+
+
+def _of(value: float | Mapping[str, float], category: str) -> float:
+    return value[category] if isinstance(value, Mapping) else value
+
+
+def _referring(node: Any) -> Any:
+    """A document whose variables are references by the same name."""
+    if isinstance(node, dict):
+        if set(node) == {"var"}:
+            return {"ref": node["var"]}
+        return {key: _referring(value) for key, value in node.items()}
+    return [_referring(value) for value in node] if isinstance(node, list) else node
+
+
+def _policies_table(counted: Swept, counts: Sided, best: Front, choice: Chosen | None) -> pa.Table:
+    """A row per policy: its variables, its counts on both sides, whether it is on the front."""
+    total = counted.policies
+    template = np.zeros(total, np.int32)
+    names = list(dict.fromkeys(n for one in counted.expansions for n in one.names))
+    values = {name: np.full(total, np.nan) for name in names}
+    for number, (first, one) in enumerate(zip(counted.first, counted.expansions, strict=True)):
+        rows = slice(first, first + one.count)
+        template[rows] = number
+        for name in one.names:
+            column = one.column(name)
+            # Where categories differ there is no one number; the front's records have them all.
+            values[name][rows] = column[0] if len(column) == 1 else np.nan
+    data: dict[str, Any] = {"policy": np.arange(total), "template": template}
+    data |= {f"variable_{name}": pa.array(v, from_pandas=True) for name, v in values.items()}
+    for side, counted_side in (("tuning", counts.tuning), ("hold_out", counts.holdout)):
+        if counted_side is not None:
+            whole = counted_side.total()
+            data |= {f"{side}_{name}": getattr(whole, name) for name in _COUNTS}
+    for name, chosen_ones in (
+        ("on_front", best.policies),
+        ("chosen", np.zeros(0, np.int64) if choice is None else choice.policies),
+    ):
+        flags = np.zeros(total, bool)
+        flags[chosen_ones] = True
+        data[name] = flags
+    metadata = {
+        "linescore.table": "sweep",
+        "linescore.schema_version": "1",
+        "defects_and_goods": json.dumps(
+            {
+                side: _record(one.total(), 0)
+                for side, one in (("tuning", counts.tuning), ("hold_out", counts.holdout))
+                if one is not None
+            }
+        ),
+    }
+    return pa.table(data).replace_schema_metadata(metadata)
