@@ -63,9 +63,8 @@ def _chosen(sweep: Mapping[str, Any]) -> list[str]:
     which = "a policy for each category" if choice["per_category"] else None
     lines = [f"chosen: {which or _variables(choice['variables'][0])}: {choice['says']}"]
     for side in ("tuning", "hold_out"):
-        for row in choice["figures"].get(side, []):
-            if row["level"] == "all":
-                lines.append(f"  {row['measured_on']}: {_errors(row)}")
+        rows = [row for row in choice["figures"].get(side, []) if row["level"] == "all"]
+        lines += [f"  {row['measured_on']}: {_errors(row)}" for row in rows]
     return lines
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.groups import Codes, Columns, Sides
 from pipeline.evaluation.sides import NO_ROLE, of_roles
 from pipeline.evaluation.table import ScoredTable
-from pipeline.policy.choosing.hold_out import held_out
+from pipeline.policy.choosing.hold_out import group_words, held_out
 from pipeline.stats.bounds import one_per_group
 from pipeline.tables.roles import TEST
 
@@ -107,6 +107,17 @@ def groups_of(columns: Columns) -> npt.NDArray[Any]:
     return values
 
 
+def _image_ids(columns: Columns) -> npt.NDArray[np.int64]:
+    """(N,) int64; ids that are strings by their hash."""
+    image = columns["image_id"]
+    if pa.types.is_dictionary(image.type):
+        image = image.cast(pa.string())
+    values = image.to_numpy(zero_copy_only=False)
+    if np.issubdtype(values.dtype, np.integer):
+        return np.asarray(values, np.int64)
+    return group_words(values).view(np.int64)
+
+
 def _first_apart(sides: Sides, table: ScoredTable) -> Sides:
     """The same with the hold-out's first image of each group told from further ones.
 
@@ -128,14 +139,14 @@ def _first_apart(sides: Sides, table: ScoredTable) -> Sides:
             zero_copy_only=False
         )
         groups.append(groups_of(columns)[kept])
-        images.append(columns["image_id"].to_numpy(zero_copy_only=False)[kept])
+        images.append(_image_ids(columns)[kept])
     ids = np.concatenate(images)
     _, numbers = np.unique(np.concatenate(groups), return_inverse=True)
     firsts = np.sort(ids[one_per_group(numbers.astype(np.int64), ids)])
 
     def side_of(columns: Columns) -> Codes:
         found = inner(columns)
-        mine = np.isin(columns["image_id"].to_numpy(zero_copy_only=False), firsts)
+        mine = np.isin(_image_ids(columns), firsts)
         return np.where((found == HOLD_OUT) & ~mine, ALIKE, found)
 
     return Sides(NAMES, meanings, side_of, sides.says)
