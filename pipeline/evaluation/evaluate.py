@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError, RunError
+from pipeline.evaluation.comparing import compared
 from pipeline.evaluation.counting import Outcomes, outcomes, parts_of
 from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
@@ -126,6 +127,10 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "mistakes": mistakes(work.source, work.policies, config.mistakes, spreads(work.source)),
     }
     report = _report(work, tables) | told
+    if config.champion is not None:
+        champion = next(p for p in work.policies if p.policy.name == config.champion)
+        others = [one for one in work.policies if one is not champion]
+        report["flips"], tables["flips"] = compared(work.source, champion, others)
     if config.decide is not None:
         report["decisions"] = _write_decisions(work, config.decide, _folder(config))
     return _write(config, report, tables | sweep_tables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.report.summary import table
@@ -38,6 +38,7 @@ def _policies(report: Mapping[str, Any]) -> list[str]:
         "images to be independent and the next ones to be like these.".replace(
             "95", f"{100 * report['config']['confidence']:g}"
         ),
+        *_flips(report.get("flips", [])),
         *(f"warning: {warning}" for warning in report["warnings"]),
     ]
     if decided := report.get("decisions"):
@@ -83,3 +84,17 @@ def _explained(found: Any) -> list[str]:
         facts = ", ".join(f"{name} {value}" for name, value in row.items() if value is not None)
         lines += [facts, *(f"  {why.policy}: {why.says}" for why in whys)]
     return lines
+
+
+def _flips(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in records:
+        defects, goods = one["defects"], one["goods"]
+        yield (
+            f"{one['challenger']} instead of {one['champion']}: {defects['fixed']} missed defects "
+            f"fewer, {defects['broken']} new{_chance(defects)}; {goods['fixed']} false alarms "
+            f"fewer, {goods['broken']} new{_chance(goods)}"
+        )
+
+
+def _chance(flips: Mapping[str, Any]) -> str:
+    return "" if flips["p_value"] is None else f" (McNemar p = {flips['p_value']:.3g})"

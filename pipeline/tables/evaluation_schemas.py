@@ -110,6 +110,20 @@ MISTAKES = table_schema(
     ],
 )
 
+FLIPS = table_schema(
+    "flips",
+    [
+        described("champion", pa.string(), "the policy in use", null=False),
+        described("challenger", pa.string(), "the policy that would take its place", null=False),
+        described("image_id", pa.int64(), "of the image, where the table has one"),
+        described("uri", pa.string(), "where it lies, where the table says so"),
+        *_PART,
+        described("is_defect", pa.bool_(), "ground truth; null: nobody knows"),
+        described("champion_decision", pa.string(), "good, review or defect", null=False),
+        described("challenger_decision", pa.string(), "good, review or defect", null=False),
+    ],
+)
+
 DECISIONS = table_schema(
     "decisions",
     [
