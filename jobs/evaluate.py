@@ -11,9 +11,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> str:
         config = parse(EvaluateConfig, __doc__ or "", argv)
-        from pipeline.evaluation.evaluate import run_evaluate
         from pipeline.report.evaluation import evaluate_summary
 
+        if config.cluster:
+            from pipeline.stages.evaluate import run_evaluate_on_cluster as run_evaluate
+        else:
+            from pipeline.evaluation.evaluate import run_evaluate
         return evaluate_summary(run_evaluate(config))
 
     return exit_status(job)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.sections import Section
+from pipeline.config.sections import RayConfig, Section
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _Role = Literal["fit", "normal_calibration", "validation", "test", "none"]
@@ -69,6 +69,13 @@ class EvaluateConfig(Section):
     """Name of a policy: its decision and reason for every image go to decisions.parquet."""
     explain: str | None = None
     """An image_id or uri: why each policy decides it so; nothing is written."""
+    keep_cells: bool = False
+    """Keep what was counted of each run in <store>/cells: with the same thresholds and groups,
+    later evaluations read that instead of its rows."""
+    cluster: bool = False
+    """Count where the tables lie: on a Ray cluster, a file per task. On one machine slower."""
+    ray: RayConfig = RayConfig()
+    """With cluster: which."""
     memory_mb: int = Field(default=1024, ge=16)
     """Memory for counting."""
     html: bool = True

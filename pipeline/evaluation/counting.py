@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,16 +56,61 @@ def parts_of(groups: Sequence[Group], *, by_type: bool) -> tuple[tuple[Part, ...
     return parts, np.array([numbers[key] for key in keys], np.int64)
 
 
+@dataclass(frozen=True)
+class Counting:
+    """Rules and the rows that they are counted on.
+
+    Attributes:
+        rules: for the parts of the groups.
+        groups: what is counted by.
+        table: the rows.
+        grouping: of the table.
+        memory_bytes: for counting.
+    """
+
+    rules: Sequence[Rules]
+    groups: Groups
+    table: ScoredTable
+    grouping: Grouping
+    memory_bytes: int
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scores that the rules read, sorted."""
+        return sorted({leaf.score for one in self.rules for leaf in leaves(one.formula)})
+
+
+# Counts (P, G) of each of the rules, and how they came about, in words.
+Counter = Callable[[Counting], tuple[list[Codes], str]]
+
+
+def scanned(work: Counting) -> tuple[list[Codes], str]:
+    """Counts rows in this process, in as few scans as memory allows.
+
+    Raises:
+        InputError: not enough memory for any way of counting.
+    """
+    rows = int(work.grouping.counts.sum())
+    chosen: Plan = plan(work.rules, work.groups, rows, Settings(work.memory_bytes))
+    scores = work.scores
+    return count(chosen, lambda: engine_rows(work.table, work.grouping, scores)), chosen.says
+
+
 def outcomes(
-    policies: Sequence[Resolved], table: ScoredTable, grouping: Grouping, memory_bytes: int
+    policies: Sequence[Resolved],
+    table: ScoredTable,
+    grouping: Grouping,
+    memory_bytes: int,
+    counter: Counter = scanned,
 ) -> Outcomes:
-    """Counts every policy on every row, in one scan where memory allows.
+    """Counts every policy on every row.
 
     Args:
         policies: resolved for all parts of the table.
         table: the rows.
         grouping: of the table.
         memory_bytes: for counting.
+        counter: how rows are counted.
 
     Raises:
         InputError: a score is missing where a policy doesn't say what that means.
@@ -73,21 +118,18 @@ def outcomes(
     by_type = any(policy.policy.oracle for policy in policies)
     parts, part_of_group = parts_of(grouping.groups, by_type=by_type)
     batches = [*_batches(policies, parts), *_required(policies, parts)]
-    scores = sorted({name for policy in policies for name in policy.dtypes})
     shape = (len(policies), len(grouping.groups))
     found = {kind: np.zeros(shape, np.int64) for kind in (DEFECT, REVIEW)}
     rules = [batch.rules for batch in batches]
-    chosen: Plan = plan(
-        rules, Groups(part_of_group), int(grouping.counts.sum()), Settings(memory_bytes)
-    )
-    counted = count(chosen, lambda: engine_rows(table, grouping, scores))
+    work = Counting(rules, Groups(part_of_group), table, grouping, memory_bytes)
+    counted, says = counter(work)
     for batch, counts in zip(batches, counted, strict=True):
         for row, (policy, kind) in zip(counts, batch.members, strict=True):
             if kind == LACKING:
                 refuse_lacking(policies[policy].policy, batch.score, row, grouping.groups)
             else:
                 found[kind][policy] += row
-    return Outcomes(found[DEFECT], found[REVIEW], chosen.says)
+    return Outcomes(found[DEFECT], found[REVIEW], says)
 
 
 def _batches(policies: Sequence[Resolved], parts: Sequence[Part]) -> Iterator[_Batch]:

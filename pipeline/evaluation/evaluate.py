@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation.comparing import compared
-from pipeline.evaluation.counting import Outcomes, outcomes, parts_of
+from pipeline.evaluation.counting import Counter, Outcomes, outcomes, parts_of, scanned
 from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
+from pipeline.evaluation.kept import KeptCells
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
 from pipeline.evaluation.rows import RowSource, decisions, explained, mistakes, spreads
@@ -81,7 +82,12 @@ def opened(config: EvaluateConfig) -> ScoredTable:
     return open_runs(storage.absolute(config.store), config.run_id)
 
 
-def evaluated(config: EvaluateConfig, policies: Sequence[Policy], table: ScoredTable) -> Evaluated:
+def evaluated(
+    config: EvaluateConfig,
+    policies: Sequence[Policy],
+    table: ScoredTable,
+    counter: Counter = scanned,
+) -> Evaluated:
     """Counts policies on the rows that judge them.
 
     Raises:
@@ -94,12 +100,16 @@ def evaluated(config: EvaluateConfig, policies: Sequence[Policy], table: ScoredT
     by_type = any(policy.oracle for policy in policies)
     parts, _ = parts_of(grouping.groups, by_type=by_type)
     found = tuple(resolved(policies, parts, known, table))
-    counted = outcomes(found, table, grouping, config.memory_mb << 20)
+    counted = outcomes(found, table, grouping, config.memory_mb << 20, counter)
     return Evaluated(config, table, grouping, found, known, counted, sides.says)
 
 
-def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
+def run_evaluate(config: EvaluateConfig, counter: Counter | None = None) -> dict[str, Any]:
     """Evaluates policies and writes what came out to <store>/reports/<name>/.
+
+    Args:
+        config: the settings.
+        counter: how rows are counted; None: in this process, or from cells that were kept.
 
     Returns:
         The report: figures per policy, warnings, places; `explained` alone where an image was to
@@ -113,12 +123,13 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     for name, value in (("champion", config.champion), ("decide", config.decide)):
         _require_named(policies, name, value)
     table = opened(config)
+    counter = counter or (KeptCells(table).count if config.keep_cells else scanned)
     if not policies:
-        return _write(config, *_sweep(config, table))
-    work = evaluated(config, policies, table)
+        return _write(config, *_sweep(config, table, counter))
+    work = evaluated(config, policies, table, counter)
     if config.explain is not None:
         return {"explained": explained(work.source, work.policies, config.explain)}
-    told, sweep_tables = _sweep(config, table) if config.sweep is not None else ({}, {})
+    told, sweep_tables = _sweep(config, table, counter) if config.sweep is not None else ({}, {})
     tables = {
         "figures": _figures(work),
         "quality": quality(
@@ -143,9 +154,9 @@ def _folder(config: EvaluateConfig) -> str:
 
 
 def _sweep(
-    config: EvaluateConfig, table: ScoredTable
+    config: EvaluateConfig, table: ScoredTable, counter: Counter
 ) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-    found, policies = run_sweep(config, table)
+    found, policies = run_sweep(config, table, counter)
     about = {"name": config.name, "config": config.model_dump(mode="json")}
     return about | {"sweep": found}, {"sweep": policies}
 

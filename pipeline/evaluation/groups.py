@@ -138,6 +138,11 @@ class Grouping:
         return (*LABELS, *self._sides.meanings)
 
     @property
+    def says(self) -> str:
+        """How rows are told apart, in words."""
+        return self._sides.says
+
+    @property
     def sides(self) -> tuple[str, ...]:
         """Names of the sides, in order."""
         return self._sides.names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class ScoredTable:
         scores: by name the type of every column that may be a score, floats or not.
         rows: how many.
         origin: what it is made of: runs, digests.
+        runs: the run of each file, and the folder where what is kept of it lies; none: no runs.
     """
 
     name: str
@@ -50,6 +51,11 @@ class ScoredTable:
     scores: Mapping[str, np.dtype[Any]]
     rows: int
     origin: Mapping[str, Any]
+    runs: tuple[tuple[str, str], ...] = ()
+
+    def of_file(self, number: int) -> ScoredTable:
+        """The rows of one of its files."""
+        return replace(self, uris=(self.uris[number],), runs=self.runs[number : number + 1])
 
     def batches(
         self, meanings: Sequence[str], scores: Sequence[str] = ()
@@ -98,9 +104,13 @@ def open_runs(store: str, run_ids: Sequence[str]) -> ScoredTable:
         "files": [{"path": f["path"], "sha256": f["sha256"]} for f in files],
         "images_without_scores": unscored,
     }
-    return ScoredTable(
-        table.name, table.uris, table.columns, table.scores, sum(f["rows"] for f in files), origin
+    # What is kept of a file is named by its content: a run that is published anew starts anew.
+    runs = tuple(
+        (record["run_id"], storage.join(store, "cells", f"run={record['run_id']}", f["sha256"]))
+        for record in records
+        for f in record["tables"].get("scores", {"files": []})["files"]
     )
+    return replace(table, rows=sum(f["rows"] for f in files), origin=origin, runs=runs)
 
 
 def open_files(place: str, names: Mapping[str, str]) -> ScoredTable:

@@ -8,15 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.counting import engine_rows, parts_of, refuse_lacking
+from pipeline.evaluation.counting import (
+    Counter,
+    Counting,
+    engine_rows,
+    parts_of,
+    refuse_lacking,
+    scanned,
+)
 from pipeline.evaluation.figures import NO_CATEGORY, population
 from pipeline.evaluation.groups import LABEL_CODES, Grouping
 from pipeline.evaluation.sweep.document import SweepFile
 from pipeline.evaluation.sweep.sides import NAMES, TUNING
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.choosing.confusion import Decided
-from pipeline.policy.cube import Groups, Rules, Settings, count, plan
-from pipeline.policy.formula import Formula, Missing, leaves
+from pipeline.policy.cube import Groups, Rules
+from pipeline.policy.formula import Formula, Missing
 from pipeline.policy.language import Part, Policy, Ref, Ruling, Thresholds, Var, rulings
 from pipeline.policy.language.where import Where
 from pipeline.policy.sweeps.fill import Known, fill
@@ -37,6 +44,7 @@ class Sweeping:
         grouping: of them, with sides.
         thresholds: that references name.
         memory_bytes: for counting.
+        counter: how rows are counted.
     """
 
     file: SweepFile
@@ -44,6 +52,7 @@ class Sweeping:
     grouping: Grouping
     thresholds: Thresholds
     memory_bytes: int
+    counter: Counter = scanned
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -126,14 +135,10 @@ def swept(sweeping: Sweeping, expansions: Sequence[Expansion]) -> Swept:
     ]
     lacking = list(_lacking(policies, parts))
     rules = [batch[2] for batch in batches] + [one[2] for one in lacking]
-    scores = sorted({score for one in rules for score in _scores(one)})
-    chosen = plan(
-        rules,
-        Groups(part_of_group),
-        int(sweeping.grouping.counts.sum()),
-        Settings(sweeping.memory_bytes),
+    work = Counting(
+        rules, Groups(part_of_group), sweeping.table, sweeping.grouping, sweeping.memory_bytes
     )
-    counted = count(chosen, lambda: engine_rows(sweeping.table, sweeping.grouping, scores))
+    counted, says = sweeping.counter(work)
     for (policy, score, _), found in zip(lacking, counted[len(batches) :], strict=True):
         refuse_lacking(policies[policy], score, found[0], groups)
     first = np.cumsum([0, *(one.count for one in expansions)]).tolist()
@@ -143,12 +148,8 @@ def swept(sweeping: Sweeping, expansions: Sequence[Expansion]) -> Swept:
     review = totals[REVIEW] if any(kind == REVIEW for _, kind, _ in batches) else None
     people = population(groups, sweeping.grouping.counts, sweeping.grouping.sides)
     return Swept(
-        tuple(expansions), tuple(first[:-1]), Decided(totals[DEFECT], review, people), chosen.says
+        tuple(expansions), tuple(first[:-1]), Decided(totals[DEFECT], review, people), says
     )
-
-
-def _scores(rules: Rules) -> set[str]:
-    return {leaf.score for leaf in leaves(rules.formula)}
 
 
 def _rules(

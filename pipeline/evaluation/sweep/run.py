@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import EvaluateConfig
+from pipeline.evaluation.counting import Counter, scanned
 from pipeline.evaluation.figures import Judged, figures_table
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.policies import known_thresholds
@@ -40,12 +41,15 @@ _MOST_WITH_TYPES = 20_000
 _COUNTS = ("fn", "fp", "review_defects", "review_goods")
 
 
-def run_sweep(config: EvaluateConfig, table: ScoredTable) -> tuple[dict[str, Any], pa.Table]:
+def run_sweep(
+    config: EvaluateConfig, table: ScoredTable, counter: Counter = scanned
+) -> tuple[dict[str, Any], pa.Table]:
     """Counts a sweep, chooses, judges.
 
     Args:
         config: the settings.
         table: the rows.
+        counter: how rows are counted.
 
     Returns:
         What is told of it, and the table of its policies.
@@ -60,7 +64,7 @@ def run_sweep(config: EvaluateConfig, table: ScoredTable) -> tuple[dict[str, Any
     known = known_thresholds(config, file.policies, table)
     grouping = Grouping.of(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
-    sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20)
+    sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, counter)
     counted = swept(sweeping, expanded(sweeping))
     counts = sided(counted, guarantee)
     allowed = eligible(counted, tuple(policy.oracle for policy in file.policies))

@@ -1,0 +1,86 @@
+"""Cells of runs, kept in the store: a night is counted once for the same thresholds and groups."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.evaluation.counting import Counting, engine_rows
+from pipeline.evaluation.groups import Codes
+from pipeline.evaluation.table import ScoredTable
+from pipeline.policy.cube import Cells, Grid, Layout, cells, counts, merge
+from pipeline.tables import storage
+
+_SCHEMA = pa.schema(
+    [pa.field("key", pa.int64(), nullable=False), pa.field("count", pa.int64(), nullable=False)],
+    metadata={"linescore.table": "cells", "linescore.schema_version": "1"},
+)
+
+
+def layout_of(work: Counting) -> Layout:
+    """Where the cells of some rules lie."""
+    return Layout(Grid.of(work.rules), work.groups)
+
+
+def cells_of(work: Counting, table: ScoredTable, layout: Layout) -> Cells:
+    """The cells of a table that is a part of the work's own, from its rows."""
+    return cells(layout, engine_rows(table, work.grouping, work.scores))
+
+
+def no_cells(layout: Layout) -> Cells:
+    """The cells of no row."""
+    none = np.zeros(0, np.int64)
+    return Cells(layout.digest, none, none)
+
+
+def to_table(found: Cells) -> pa.Table:
+    """Cells as two columns."""
+    return pa.table([found.keys, found.counts], schema=_SCHEMA)
+
+
+def from_table(table: pa.Table, layout: Layout) -> Cells:
+    """Cells from two columns."""
+    arrays = [table.column(name).to_numpy().astype(np.int64) for name in _SCHEMA.names]
+    return Cells(layout.digest, *arrays)
+
+
+class KeptCells:
+    """Counts runs file by file, from kept cells where there are some, and keeps what is new."""
+
+    def __init__(self, table: ScoredTable) -> None:
+        """Raises InputError for a table that is of no run: nothing says that it stays as it is."""
+        if not table.runs:
+            raise InputError(
+                f"keep_cells: {table.name}: is no published run, which never changes; leave "
+                "keep_cells out"
+            )
+        self.read, self.counted = 0, 0
+
+    def count(self, work: Counting) -> tuple[list[Codes], str]:
+        """Counts (P, G) of each of the rules, and how, in words."""
+        layout = layout_of(work)
+        parts = [self._of_file(work, number, layout) for number in range(len(work.table.uris))]
+        says = f"cells of {self.read} files read, {self.counted} files counted and kept"
+        return counts(merge(parts), layout, work.rules), says
+
+    def _of_file(self, work: Counting, number: int, layout: Layout) -> Cells:
+        _, folder = work.table.runs[number]
+        file = storage.join(folder, f"{_name(work, layout)}.parquet")
+        if storage.exists(file):
+            self.read += 1
+            return from_table(storage.read_parquet(file), layout)
+        self.counted += 1
+        found = cells_of(work, work.table.of_file(number), layout)
+        storage.write_bytes(file, storage.parquet_bytes(to_table(found)))
+        return found
+
+
+def _name(work: Counting, layout: Layout) -> str:
+    """Thresholds, group codes and what each code stands for: equal names have equal cells."""
+    found = hashlib.sha256(layout.digest.encode())
+    for part in (*work.grouping.groups, work.grouping.says):
+        found.update(repr(part).encode() + b"\0")
+    return found.hexdigest()[:32]
