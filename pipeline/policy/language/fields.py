@@ -108,9 +108,13 @@ def finite(value: Any, where: Where) -> float:
     Raises:
         InputError: anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
         raise where.error(f"is {kind(value)}; a threshold is a finite number")
-    return float(value)
+    return number
 
 
 def needed(values: Mapping[str, Any], key: str, where: Where) -> Any:

@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 # A longer value is cut: the message must stay one that is read.
 _SHOWN = 80
 _LISTED = 12
-_PLAIN_KEY = re.compile(r"[@\w-]+", re.ASCII)
+_PLAIN_KEY = re.compile(r"[@\w-]{1,80}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def shown(value: Any) -> str:
     """A value as it is quoted in an error: escaped, and cut where it is long."""
     # Of a long text or list only the head is rendered.
     head = value[: _SHOWN + 1] if isinstance(value, str | list) else value
-    text = repr(head)
+    try:
+        text = repr(head)
+    except (ValueError, RecursionError):
+        # Of thousands of digits, or nested as deep as Python goes.
+        text = "…"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
