@@ -17,9 +17,10 @@ from pipeline.errors import InputError, RunError
 from pipeline.evaluation.counting import Outcomes, outcomes, parts_of
 from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
+from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
-from pipeline.evaluation.rows import RowSource, decisions, explained, mistakes, spreads
+from pipeline.evaluation.rows import RowSource, decisions, explained, spreads
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs
 from pipeline.policy.choosing.confusion import Decided
@@ -87,7 +88,7 @@ def evaluated(config: EvaluateConfig, policies: Sequence[Policy]) -> Evaluated:
     """
     table = opened(config)
     known = known_thresholds(config, policies, table)
-    sides = judging(table, config.roles, calibrated=known.calibrated)
+    sides = judging(table, config.roles, calibrated=known.calibrated, files=known.origin["files"])
     grouping = Grouping.of(table, sides)
     require_rows(table, int(grouping.counts.sum()))
     by_type = any(policy.oracle for policy in policies)
@@ -124,6 +125,8 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     folder = storage.join(storage.absolute(config.store), "reports", config.name)
     storage.require_writable(folder, "store")
     report = _report(work, tables) | {"folder": folder}
+    # An older evaluation's stands beside tables that it doesn't belong to.
+    storage.remove(storage.join(folder, "decisions.parquet"))
     if config.decide is not None:
         report["decisions"] = _write_decisions(work, config.decide, folder)
     for name, table in tables.items():

@@ -1,4 +1,4 @@
-"""Small tables of scores, policies and thresholds as files, and what an evaluation makes of them."""
+"""Small tables of scores and policies as files, and what an evaluation makes of them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,12 @@ def test_its_three_policies_count_as_it_counted(seed: Bench, shared: Path) -> No
     # Every policy that ships is evaluated, and the one that reads the truth is marked so.
     assert set(found.index) == {file.stem for file in POLICIES.glob("*.json")}
     assert found.index[found.oracle].tolist() == ["MIX_PAIRS"]
-    assert found.loc["MIX_PAIRS", list(COUNTS)].to_dict() == {"tn": 233, "fp": 3, "fn": 0, "tp": 633}
+    assert found.loc["MIX_PAIRS", list(COUNTS)].to_dict() == {
+        "tn": 233,
+        "fp": 3,
+        "fn": 0,
+        "tp": 633,
+    }
 
 
 def test_on_images_that_the_classifier_never_saw_it_misses_7_of_102(seed: Bench) -> None:
