@@ -48,9 +48,10 @@ class EvaluateConfig(Section):
     digest, or latest; read only where a policy asks."""
     thresholds: tuple[str, ...] = ()
     """JSON files of your own thresholds: name to number, or to category to number."""
-    roles: tuple[_Role, ...] | None = None
-    """Rows that are judged, none standing for rows without a role; empty: all but those that
-    trained a model or chose a threshold (fit, normal_calibration, validation)."""
+    roles: tuple[str, ...] | None = None
+    """Rows that are judged, none standing for rows without a role; empty: test and none, which is
+    all but those that trained a model or chose a threshold (fit, normal_calibration, validation).
+    With columns.role= the names that your own column has."""
     scores: tuple[str, ...] | None = None
     """Scores whose AUROC and average precision are given; empty: those of the policies."""
     confidence: float = Field(default=0.95, gt=0, lt=1)

@@ -19,9 +19,10 @@ from pipeline.evaluation.counting import Counter, Outcomes, outcomes, parts_of, 
 from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.kept import KeptCells
+from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
-from pipeline.evaluation.rows import RowSource, decisions, explained, mistakes, spreads
+from pipeline.evaluation.rows import RowSource, decisions, explained, spreads
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.sweep.run import run_sweep
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs
@@ -31,6 +32,8 @@ from pipeline.tables import storage
 from pipeline.tables.evaluation_schemas import DECISIONS
 
 SCHEMA_VERSION = "1"
+# Tables that not every evaluation has.
+_SOMETIMES = ("decisions", "flips", "sweep", "figures", "quality", "mistakes")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def evaluated(
         InputError: a table, policy or threshold that can't be used.
     """
     known = known_thresholds(config, policies, table)
-    sides = judging(table, config.roles, calibrated=known.calibrated)
+    sides = judging(table, config.roles, calibrated=known.calibrated, files=known.origin["files"])
     grouping = Grouping.of(table, sides)
     require_rows(table, int(grouping.counts.sum()))
     by_type = any(policy.oracle for policy in policies)
@@ -167,6 +170,9 @@ def _write(
     """Writes the tables, then what is told of them."""
     folder = _folder(config)
     report: dict[str, Any] = told | {"tables": {}, "folder": folder}
+    # An older evaluation's would stand beside tables that they don't belong to.
+    for name in {*_SOMETIMES} - {*tables, *told}:
+        storage.remove(storage.join(folder, f"{name}.parquet"))
     for name, table in tables.items():
         uri = storage.join(folder, f"{name}.parquet")
         storage.write_bytes(uri, storage.parquet_bytes(table))

@@ -28,6 +28,7 @@ from pipeline.tables.evaluation_schemas import FIGURES
 
 # Rows without a category, under a name that no category can have.
 NO_CATEGORY = ""
+DEFECT_TYPE = "defect_type"
 _RATES = ("precision", "recall", "fpr", "fnr")
 
 
@@ -77,7 +78,7 @@ def figures_table(decided: Decided, judged: Judged, part: int | None = None) -> 
         _level("all", decided, everything, judged, part),
         _macro(decided, judged, part),
         _level("category", decided, by_category(people), judged, part),
-        _level("defect_type", decided, by_defect_type(people), judged, part),
+        _level(DEFECT_TYPE, decided, by_defect_type(people), judged, part),
     ]
     return pa.concat_tables(tables)
 
@@ -88,7 +89,11 @@ def _level(
     counts = confusion(decided, columns, part)
     found = figures_of(counts, Shown(judged.confidence))
     inside = np.ones(len(columns.code), bool) if part is None else decided.population.part == part
-    unknown = load(decided, columns, inside & (decided.population.defect < 0))
+    unlabelled = decided.population.defect < 0
+    if level == DEFECT_TYPE:
+        # Nobody knows the type of a row without a label: it is no good image either.
+        inside &= ~unlabelled
+    unknown = load(decided, columns, inside & unlabelled)
     every = load(decided, columns, inside)
     values: dict[str, Any] = {
         name: found[name] for name in ("tp", "fp", "tn", "fn", "review_defects", "f1", "f2")

@@ -204,7 +204,9 @@ def _labels(column: pa.Array) -> Codes:
     """
     if pa.types.is_null(column.type):
         return np.zeros(len(column), np.int64)
-    numbers = pc.fill_null(column.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    # A number beyond int64 wraps round to a negative one, which is refused as any other.
+    whole = column.cast(pa.int64(), safe=False)
+    numbers = pc.fill_null(whole, -1).to_numpy(zero_copy_only=False)
     strange = (numbers < -1) | (numbers > 1)
     if strange.any() or column.null_count != int((numbers == -1).sum()):
         value = numbers[strange][0] if strange.any() else -1

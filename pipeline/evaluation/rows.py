@@ -1,26 +1,25 @@
-"""Row by row: decisions with reasons, mistakes nearest to a threshold, one image explained."""
+"""Row by row: decisions with reasons, and one image explained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.evaluation.counting import numbers, parts_of
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.table import ScoredTable
-from pipeline.policy.language import OUTCOMES, Explanation, Part, Resolved, decide, explain, reasons
+from pipeline.policy.language import OUTCOMES, Explanation, Part, Resolved, explain, reasons
 from pipeline.policy.language import Rows as LanguageRows
-from pipeline.tables.evaluation_schemas import DECISIONS, MISTAKES
+from pipeline.tables.evaluation_schemas import DECISIONS
 
-_DEFECT, _GOOD = OUTCOMES.index("defect"), OUTCOMES.index("good")
 NAMED = ("image_id", "uri", "category", "defect_type", "is_defect")
-FALSE_NEGATIVE, FALSE_POSITIVE = "false_negative", "false_positive"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def decisions(source: RowSource, policy: Resolved) -> Iterator[pa.Table]:
     for batch in source.batches():
         found = reasons(policy, source.language_rows(batch, policy))
         says = pa.array([one.says for one in found.explanations], pa.string())
-        data = {name: _plain(batch.columns[name]) for name in NAMED} | {
+        data = {name: plain(batch.columns[name]) for name in NAMED} | {
             "decision": words.take(pa.array(found.outcome.astype(np.int64))),
             "reason": says.take(pa.array(found.reason)),
             "policy": [policy.policy.name] * len(found.outcome),
@@ -92,7 +91,8 @@ def decisions(source: RowSource, policy: Resolved) -> Iterator[pa.Table]:
         yield pa.table([_typed(data[f.name], f.type) for f in DECISIONS], schema=DECISIONS)
 
 
-def _plain(column: pa.Array) -> pa.Array:
+def plain(column: pa.Array) -> pa.Array:
+    """The column without a dictionary."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
@@ -101,109 +101,6 @@ def _typed(values: Any, kind: pa.DataType) -> pa.Array:
     if pa.types.is_boolean(kind) and pa.types.is_integer(array.type):
         return array.cast(pa.bool_())
     return array.cast(kind)
-
-
-@dataclass
-class _Nearest:
-    """The rows of one policy and kind that lie nearest to a threshold, at most `most`."""
-
-    most: int
-    distance: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, distance: npt.NDArray[np.float64], row: Callable[[int], dict[str, Any]]) -> None:
-        """Rows (N,) by their distance; `row(n)` makes the n-th one, if it is kept."""
-        near = np.argsort(distance, kind="stable")[: self.most]
-        both = np.concatenate([self.distance, distance[near]])
-        order = np.argsort(both, kind="stable")[: self.most]
-        before = len(self.rows)
-        self.rows = [
-            self.rows[n] if n < before else row(int(near[n - before])) for n in order.tolist()
-        ]
-        self.distance = both[order]
-
-
-def mistakes(
-    source: RowSource, policies: Sequence[Resolved], most: int, spread: dict[str, float]
-) -> pa.Table:
-    """False negatives and false positives of each policy (`mistakes` table), nearest first.
-
-    Args:
-        source: the rows; those without a label are no mistakes.
-        policies: resolved.
-        most: of each kind and policy.
-        spread: each score's standard deviation, in which distances are told.
-    """
-    kinds = ((FALSE_NEGATIVE, True, _GOOD), (FALSE_POSITIVE, False, _DEFECT))
-    kept = {(p, kind): _Nearest(most) for p in range(len(policies)) for kind, _, _ in kinds}
-    label = np.array(
-        [-1 if g.is_defect is None else int(g.is_defect) for g in source.grouping.groups], np.int64
-    )
-    for batch in source.batches():
-        truth = label[batch.group]
-        for number, policy in enumerate(policies):
-            rows = source.language_rows(batch, policy)
-            outcome = decide(policy, rows)
-            for kind, is_defect, wrong in kinds:
-                chosen = np.flatnonzero((truth == is_defect) & (outcome == wrong))
-                near = _distances(policy, rows, chosen, spread)
-                kept[number, kind].add(near, _Maker(policy, rows, batch, chosen, spread))
-    found = []
-    for number, policy in enumerate(policies):
-        for kind, _, _ in kinds:
-            for rank, row in enumerate(kept[number, kind].rows, 1):
-                whose = {"policy": policy.policy.name, "digest": policy.digest}
-                found.append(row | whose | {"kind": kind, "rank": rank})
-    return pa.Table.from_pylist(found, schema=MISTAKES)
-
-
-def _distances(
-    policy: Resolved, rows: LanguageRows, chosen: npt.NDArray[np.intp], spread: dict[str, float]
-) -> npt.NDArray[np.float64]:
-    """(n,) of each chosen row the least distance of a score to a threshold of its rule."""
-    result = np.full(len(chosen), np.inf)
-    part = rows.part[chosen]
-    for number in np.unique(part):
-        ruling = policy.ruling_of(rows.parts[number])
-        inside = np.flatnonzero(part == number)
-        for slot, threshold in zip(ruling.ruling.slots, ruling.thresholds, strict=True):
-            values = rows.scores[slot.score][chosen[inside]].astype(np.float64)
-            away = np.abs(values - threshold) / spread[slot.score]
-            closer = np.where(np.isnan(away), np.inf, away)
-            result[inside] = np.minimum(result[inside], closer)
-    return result
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the record of the n-th chosen row, with its reason."""
-
-    policy: Resolved
-    rows: LanguageRows
-    batch: RowBatch
-    chosen: npt.NDArray[np.intp]
-    spread: dict[str, float]
-
-    def __call__(self, number: int) -> dict[str, Any]:
-        at = int(self.chosen[number])
-        scores = {name: float(column[at]) for name, column in self.rows.scores.items()}
-        found = explain(self.policy, self.rows.parts[int(self.rows.part[at])], scores)
-        record: dict[str, Any] = {name: self.batch.columns[name][at].as_py() for name in NAMED[:-1]}
-        return record | {"reason": found.says} | self._nearest(found)
-
-    def _nearest(self, found: Explanation) -> dict[str, Any]:
-        compared = [b for b in found.because if b.threshold is not None and b.value is not None]
-        if not compared:
-            return {}
-        away = [abs(b.value - b.threshold) / self.spread[b.score] for b in compared]  # type: ignore[operator]
-        place = int(np.argmin(away))
-        one = compared[place]
-        return {
-            "score": one.score,
-            "value": one.value,
-            "threshold": one.threshold,
-            "distance": away[place],
-        }
 
 
 def explained(
@@ -219,33 +116,38 @@ def explained(
     Raises:
         InputError: no row is of that image.
     """
-    found = []
-    for batch in source.batches():
-        for at in _places(batch, image):
-            row = {name: batch.columns[name][at].as_py() for name in NAMED}
-            scores = {name: float(column[at]) for name, column in batch.scores.items()}
-            whys = []
-            for policy in policies:
-                part = Part(row["category"], row["defect_type"])
-                own = {name: scores[name] for name in policy.dtypes}
-                whys.append(explain(policy, part, own))
-            found.append((row | scores, whys))
+    found, left_out = [], 0
+    wanted = list(dict.fromkeys([*NAMED, *source.grouping.meanings]))
+    for columns in source.table.batches(wanted, source.scores):
+        places = _places(columns, image)
+        codes = source.grouping.codes(columns)[places]
+        left_out += int((codes < 0).sum())
+        for at, code in zip(places[codes >= 0].tolist(), codes[codes >= 0].tolist(), strict=True):
+            group = source.grouping.groups[code]
+            part = Part(group.category, group.defect_type)
+            row = {name: columns[name][at].as_py() for name in NAMED}
+            scores = {name: columns[name][at].as_py() for name in source.scores}
+            found.append((row | scores, [_why(policy, part, scores) for policy in policies]))
     if not found:
-        raise InputError(
-            f"explain: {image}: no row of {source.table.name} is of this image; give its image_id "
-            "or its uri as the table has it"
-        )
+        says = f"no row of {source.table.name} is of this image; give its image_id or its uri as "
+        says += "the table has it"
+        if left_out:
+            says = f"{left_out} rows are of this image, none with a role that is judged; name its "
+            says += "role with roles="
+        raise InputError(f"explain: {image}: {says}")
     return found
 
 
-def _places(batch: RowBatch, image: str) -> list[int]:
-    found: set[int] = set()
+def _why(policy: Resolved, part: Part, scores: dict[str, Any]) -> Explanation:
+    return explain(policy, part, {name: scores[name] for name in policy.dtypes})
+
+
+def _places(columns: Mapping[str, pa.Array], image: str) -> npt.NDArray[np.intp]:
+    found = np.zeros(len(columns["uri"]), bool)
     for name in ("image_id", "uri"):
-        texts = _plain(batch.columns[name])
-        if not pa.types.is_null(texts.type):
-            same = np.array([text == image for text in texts.cast(pa.string()).to_pylist()], bool)
-            found |= set(np.flatnonzero(same).tolist())
-    return sorted(found)
+        same = pc.fill_null(pc.equal(plain(columns[name]).cast(pa.string()), image), False)
+        found |= same.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(found)
 
 
 def spreads(source: RowSource) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +23,16 @@ MEANINGS = (
     "defect_type",
     "is_defect",
     "role",
+    "split",
     "group_id",
     "fold",
 )
 REQUIRED = ("category", "is_defect")
 # Rows that are in memory at once, per column.
 BATCH_ROWS = 1 << 19
+_NUMBERS = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
+_IDS = ("image_id", "group_id", "fold")
+_TEXTS = ("uri", "category", "defect_type", "role", "split")
 _FLOATS = (pa.types.is_float16, pa.types.is_float32, pa.types.is_float64)
 
 
@@ -154,12 +159,15 @@ def open_parquet(uris: Sequence[str], names: Mapping[str, str], name: str) -> Sc
             raise InputError(f"table: {uri}: has other columns than {uris[0]}")
         schema = own
     assert schema is not None  # noqa: S101 - for the type checker
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise InputError(f"table: {uris[0]}: has the column {twice[0]} twice; leave one")
     columns = _columns(schema, names, uris[0])
     taken = set(columns.values())
     scores = {
         field.name: np.dtype(field.type.to_pandas_dtype())
         for field in schema
-        if field.name not in taken and pa.types.is_primitive(field.type)
+        if field.name not in taken and any(test(field.type) for test in _NUMBERS)
     }
     return ScoredTable(name, tuple(uris), columns, scores, rows, {"files": list(uris)})
 
@@ -181,13 +189,31 @@ def _columns(schema: pa.Schema, names: Mapping[str, str], uri: str) -> dict[str,
             f"columns.{lacking[0]}: {uri} has no column {lacking[0]}; name the one that means it, "
             f"of {there}"
         )
-    kind = schema.field(found["is_defect"]).type
-    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
-        raise InputError(
-            f"columns.is_defect: {found['is_defect']} of {uri} is {kind}; true or 1 for a defect, "
-            "false or 0 for a good image, null for not known"
-        )
+    for meaning, column in found.items():
+        _check_type(meaning, schema.field(column), uri)
     return found
+
+
+def _check_type(meaning: str, field: pa.Field, uri: str) -> None:
+    """Refuses a column that can't mean what it is taken for.
+
+    Raises:
+        InputError: with its type and what belongs there.
+    """
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    whole = pa.types.is_integer(kind) or pa.types.is_null(kind)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    says = None
+    if meaning in _IDS and not whole:
+        says = "whole numbers belong there; rename the column, or give one of numbers"
+    elif meaning in _TEXTS and not (text or whole or pa.types.is_boolean(kind)):
+        says = "text belongs there"
+    elif meaning == "is_defect" and not (
+        (whole or pa.types.is_boolean(kind)) and kind == field.type
+    ):
+        says = "true or 1 for a defect, false or 0 for a good image, null for not known"
+    if says:
+        raise InputError(f"columns.{meaning}: {field.name} of {uri} is {field.type}; {says}")
 
 
 def is_float(kind: pa.DataType) -> bool:
