@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.policy.choosing.confusion import Confusion
-from pipeline.policy.formula import holds
+from pipeline.policy.cube import Groups, Rows, Rules, Settings, count, plan
+from pipeline.policy.formula import Formula, holds
 from tests.policy.choosing.simulation import (
     FIXED,
     FORMULA,
@@ -91,3 +92,21 @@ def test_counts_of_the_stand_in_are_of_labelled_images() -> None:
     found = counted(count_by_cube, policies(5, 3), kinds)
     assert isinstance(found, Confusion)
     assert (found.goods.tolist(), found.defects.tolist()) == ([20] * 5, [30] * 5)
+
+
+def count_by_engine(formula: Formula, thresholds: np.ndarray, rows: dict) -> np.ndarray:
+    """(P,) flagged rows, by the engine that users' policies are counted with."""
+    rules = Rules(formula, np.zeros(1, np.int64), thresholds[None])
+    images = len(rows["a"])
+    chosen = plan([rules], Groups(np.zeros(1, np.int64)), images, Settings())
+    found = count(chosen, lambda: [Rows(rows, np.zeros(images, np.int64))])
+    return found[0][:, 0]
+
+
+def test_with_the_engine_itself_a_hold_out_is_honest() -> None:
+    thresholds = policies(2000, 5)
+    honest = repeat(count_by_engine, thresholds, 100, True, WHOLE)
+    assert honest.covered.mean() >= 0.93
+    flattered = repeat(count_by_engine, thresholds, 60, False, WHOLE)
+    assert flattered.says == "tuning: in-sample, best of 2,000"
+    assert (flattered.true - flattered.reported).mean() > 0.004

@@ -1,0 +1,270 @@
+"""Sweeps end to end: counted row by row, chosen on some rows, judged on others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.policy.choosing.hold_out import held_out
+from tests.evaluation.tables import Bench
+
+GRID = [0.1, 0.35, 0.5, 0.75]
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("group_id", pa.int64()),
+        ("category", pa.string()),
+        ("defect_type", pa.string()),
+        ("is_defect", pa.bool_()),
+        ("role", pa.string()),
+        ("a", pa.float32()),
+        ("b", pa.float64()),
+    ]
+)
+
+
+def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Two categories, groups of up to three images, ties and a few missing scores."""
+    rng = np.random.default_rng(seed)
+    defect = rng.random(count) < 0.4
+    scores = np.round(rng.random((count, 2)) * 0.6 + 0.4 * defect[:, None], 2)
+    table = pd.DataFrame(
+        {
+            "image_id": np.arange(count) * 7 + 1,
+            "group_id": np.arange(count) // 3,
+            "category": np.where(rng.random(count) < 0.5, "tile", "bolt"),
+            "defect_type": np.where(
+                defect, np.where(rng.random(count) < 0.5, "dent", "hole"), "good"
+            ),
+            "is_defect": defect,
+            "role": np.where(rng.random(count) < 0.5, "validation", "test"),
+            "a": scores[:, 0].astype(np.float32),
+            "b": scores[:, 1],
+        }
+    )
+    table.loc[rng.random(count) < 0.05, "b"] = np.nan
+    return table
+
+
+def sweep(bench: Bench, **more: Any) -> Path:
+    """a ≥ x or b ≥ y on a grid."""
+    decide = {"any": [{"score": "a", "ge": {"var": "x"}}, {"score": "b", "ge": {"var": "y"}}]}
+    document = {
+        "sweep": "v1",
+        "template": {"policy": "v1", "name": "either", "on_missing": "defect", "decide": decide},
+        "variables": {"x": {"values": GRID}, "y": {"values": GRID}},
+    } | more
+    file = bench.folder / "sweep.json"
+    file.write_text(json.dumps(document))
+    return file
+
+
+def put(bench: Bench, table: pd.DataFrame) -> None:
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    bench.put(records, SCHEMA)
+
+
+def run(bench: Bench, file: Path, **changes: Any) -> dict[str, Any]:
+    return bench.evaluate(policies=None, sweep=str(file), **changes)["sweep"]
+
+
+def flagged(table: pd.DataFrame, x: float, y: float) -> pd.Series:
+    """What the template says of each row, written once more."""
+    above = (table["a"] >= np.float32(x)) | (table["b"] >= y)
+    return above | table["b"].isna()
+
+
+def side_of(table: pd.DataFrame) -> np.ndarray:
+    """True for rows that judge, by the hash of their group."""
+    return held_out(table["group_id"].to_numpy(), 0.5, 0)
+
+
+@pytest.mark.parametrize("by", ["group", "role", "none"])
+def test_every_policy_is_counted_on_both_sides_as_row_by_row(bench: Bench, by: str) -> None:
+    table = rows()
+    put(bench, table)
+    everything = {"roles": ("validation", "test")} if by != "role" else {}
+    told = run(bench, sweep(bench), holdout={"by": by}, **everything)
+    assert told["policies"] == len(GRID) ** 2
+    judges = {
+        "group": side_of(table),
+        "role": table["role"] == "test",
+        "none": np.zeros(len(table), bool),
+    }[by]
+    found = bench.read("sweep")
+    assert ("hold_out_fn" in found) == (by != "none")
+    for _, policy in found.iterrows():
+        called = flagged(table, policy["variable_x"], policy["variable_y"])
+        for side, inside in (("tuning", ~judges), ("hold_out", judges)):
+            if by == "none" and side == "hold_out":
+                continue
+            assert policy[f"{side}_fn"] == (inside & table["is_defect"] & ~called).sum()
+            assert policy[f"{side}_fp"] == (inside & ~table["is_defect"] & called).sum()
+
+
+def test_the_front_holds_what_no_other_policy_beats(bench: Bench) -> None:
+    put(bench, rows())
+    run(bench, sweep(bench), holdout={"by": "role"})
+    found = bench.read("sweep")
+    losses = found[["tuning_fn", "tuning_fp"]].to_numpy()
+    beaten = [
+        any((other <= mine).all() and (other < mine).any() for other in losses) for mine in losses
+    ]
+    best = {tuple(one) for one, b in zip(losses.tolist(), beaten, strict=True) if not b}
+    assert {tuple(one) for one in losses[found["on_front"]].tolist()} == best
+
+
+def test_the_hold_out_has_no_say_in_quantiles_or_in_the_choice(bench: Bench) -> None:
+    quantiles = {
+        name: {"quantiles": {"score": score, "of": "good", "num": 6, "per_category": True}}
+        for name, score in (("x", "a"), ("y", "b"))
+    }
+    file = sweep(bench, variables=quantiles, choose={"budgets": ["fnr<=0.05"]})
+    table = rows()
+    told = []
+    for change in (0.0, 0.3):
+        other = table.copy()
+        judges = side_of(table)
+        other.loc[judges, ["a", "b"]] = (other.loc[judges, ["a", "b"]] * (1 - change)).round(2)
+        put(bench, other)
+        told.append(run(bench, file, roles=("validation", "test"), holdout={"by": "group"}))
+    first, second = (one["chosen"] for one in told)
+    assert first["variables"] == second["variables"]
+    assert first["figures"]["tuning"] == second["figures"]["tuning"]
+    assert first["figures"]["hold_out"] != second["figures"]["hold_out"]
+
+
+def test_in_sample_figures_are_called_so(bench: Bench) -> None:
+    put(bench, rows())
+    file = sweep(bench, choose={"budgets": ["fnr<=0.1"]})
+    split = run(bench, file)["chosen"]["figures"]
+    assert {row["measured_on"] for row in split["tuning"]} == {"tuning: in-sample, best of 16"}
+    assert {row["measured_on"] for row in split["hold_out"]} == {"hold-out"}
+    alone = run(bench, file, holdout={"by": "none"}, roles=("test",))
+    assert "in-sample" in alone["split"]
+    assert list(alone["chosen"]["figures"]) == ["tuning"]
+    assert "in-sample, best of 16" in alone["chosen"]["figures"]["tuning"][0]["measured_on"]
+
+
+def test_each_category_may_have_its_own(bench: Bench) -> None:
+    table = rows()
+    put(bench, table)
+    prices = {"*": 1}
+    costs = {"false_negative": {"*": 9}, "false_positive": prices, "defect_rate": {"*": 0.4}}
+    file = sweep(bench, choose={"per_category": True, "costs": costs})
+    choice = run(bench, file)["chosen"]
+    assert choice["per_category"]
+    tuning = table[table["role"] == "validation"]
+    for place, category in enumerate(("bolt", "tile")):
+        mine = tuning[tuning["category"] == category]
+        defects, goods = mine["is_defect"].sum(), (~mine["is_defect"]).sum()
+
+        def cost(x: float, y: float, mine: Any = mine, n: Any = (defects, goods)) -> float:
+            called = flagged(mine, x, y)
+            missed = (mine["is_defect"] & ~called).sum() / n[0]
+            return 0.4 * 9 * missed + 0.6 * (~mine["is_defect"] & called).sum() / n[1]
+
+        least = min(cost(x, y) for x, y in itertools.product(GRID, GRID))
+        chosen = choice["variables"][place]
+        assert cost(chosen["x"], chosen["y"]) == pytest.approx(least)
+    document = choice["document"]
+    assert document["thresholds"]["x"].keys() == {"bolt", "tile"}
+
+
+def test_the_chosen_policy_as_a_file_decides_as_it_was_counted(bench: Bench) -> None:
+    put(bench, rows())
+    choice = run(bench, sweep(bench, choose={"budgets": ["fnr<=0.1"]}))["chosen"]
+    bench.policies.mkdir()
+    (bench.policies / "p.json").write_text(json.dumps(choice["document"]["policy"]))
+    thresholds = bench.folder / "t.json"
+    thresholds.write_text(json.dumps(choice["document"]["thresholds"]))
+    report = bench.evaluate(roles=("test",), thresholds=str(thresholds))
+    wanted = next(row for row in choice["figures"]["hold_out"] if row["level"] == "all")
+    found = next(row for row in report["figures"] if row["level"] == "all")
+    for name in ("tp", "fp", "tn", "fn"):
+        assert found[name] == wanted[name]
+
+
+def test_a_certificate_counts_one_image_of_each_group_that_chose_nothing(bench: Bench) -> None:
+    table = rows(900)
+    table["group_id"] = np.arange(len(table)) // 2
+    table["is_defect"] = table["group_id"] % 2 == 0
+    put(bench, table)
+    told = run(
+        bench,
+        sweep(bench),
+        guarantee="fnr<=0.2@0.9",
+        roles=("validation", "test"),
+        holdout={"by": "group"},
+    )
+    judges = side_of(table) & table["is_defect"]
+    assert told["guarantee"]["of"] == table[judges]["group_id"].nunique()
+    judged = next(iter(told["front"]))["hold_out"]
+    assert judged["defects"] == judges.sum()
+
+
+def test_what_cannot_be_certified_is_not_chosen_and_the_needed_number_is_told(bench: Bench) -> None:
+    put(bench, rows())
+    told = run(bench, sweep(bench), guarantee="fnr<=0.001@0.95")
+    assert told["chosen"] is None
+    assert "cannot be certified with" in told["guarantee"]["says"]
+    assert told["guarantee"]["needed"] == 2995  # 0.999 ** 2995 <= 0.05
+
+
+def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
+    put(bench, rows())
+    decide = {"defect_type": ["dent", "hole"]}
+    cut = {"score": "a", "ge": {"var": "x"}}
+    oracle = {"policy": "v1", "name": "o", "oracle": True, "decide": {"any": [decide, cut]}}
+    plain = {"policy": "v1", "name": "p", "decide": cut}
+    document = {"sweep": "v1", "templates": [oracle, plain], "variables": {"x": {"values": GRID}}}
+    file = bench.folder / "sweep.json"
+    file.write_text(json.dumps(document | {"choose": {"budgets": ["fnr<=0"]}}))
+    told = run(bench, file)
+    found = bench.read("sweep")
+    assert found[found["template"] == 0]["tuning_fn"].max() == 0
+    assert all(point["variables"]["template"] == 1 for point in told["front"])
+    assert told["chosen"]["variables"][0]["template"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        (
+            {"variables": {n: {"linspace": {"start": 0, "stop": 1, "num": 40_000}} for n in "xy"}},
+            {},
+            "1,600,000,000",
+        ),
+        ({"variables": {"x": {"values": GRID}}}, {}, "y"),
+        ({"choose": {"budget": []}}, {}, "choose.budget: is unknown"),
+        ({"choose": {"per_category": True}}, {}, "goes by costs, or by one budget"),
+        ({"choose": {"budgets": ["fnr<2"]}}, {}, r"choose.budgets\[0\]: 'fnr<2' is no budget"),
+        ({}, {"guarantee": "fnr<=0.01"}, "guarantee: .* is no guarantee"),
+        ({}, {"holdout": {"by": "none"}, "guarantee": "fnr<=0.1@0.9", "roles": "test"}, "chose"),
+        ({}, {"holdout": {"by": "role", "judging": ("validation",)}}, "is in holdout.tuning too"),
+        ({}, {"holdout": {"by": "role", "tuning": ("fit",)}}, "tuning: has no"),
+    ],
+)
+def test_what_is_refused_with_its_reason(
+    bench: Bench, changes: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    put(bench, rows())
+    with pytest.raises(InputError, match=message):
+        run(bench, sweep(bench, **changes), **settings)
+    assert not bench.report.exists()
+
+
+def test_a_score_that_rows_lack_is_refused_where_the_template_does_not_say(bench: Bench) -> None:
+    put(bench, rows())
+    template = {"policy": "v1", "name": "p", "decide": {"score": "b", "ge": {"var": "x"}}}
+    file = sweep(bench, template=template, variables={"x": {"values": GRID}})
+    with pytest.raises(InputError, match="doesn't say what a row without b is"):
+        run(bench, file)
