@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError
-from pipeline.evaluation.evaluate import evaluated
+from pipeline.evaluation.evaluate import evaluated, opened
 from pipeline.evaluation.policies import read_policies
 from pipeline.policy.language import Part, Ref, Resolved
 from tests.evaluation.tables import Bench
@@ -221,7 +221,7 @@ def test_duckdb_and_polars_count_the_same_on_the_same_file(
     document = {"decide": rule, "on_missing": on_missing}
     given = put(bench, rows, document)
     config = EvaluateConfig.model_validate(bench.settings(**given))
-    (policy,) = evaluated(config, read_policies(config.policies)).policies
+    (policy,) = evaluated(config, read_policies(config.policies), opened(config)).policies
     bench.evaluate(**given)
     names, frames = "image_id, category, defect_type, is_defect", ([], [])
     for category in {row["category"] for row in rows}:
