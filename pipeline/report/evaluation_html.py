@@ -1,0 +1,161 @@
+"""The HTML report of an evaluation: one file that needs nothing but itself, and runs no script."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from pipeline.report.evaluation_page import words
+from pipeline.report.evaluation_page.bars import BarColumn, alarm_bars, missed_bars
+from pipeline.report.evaluation_page.contents import (
+    EvaluationReport,
+    Flip,
+    FlipCounts,
+    Front,
+    Histogram,
+    Points,
+)
+from pipeline.report.evaluation_page.fronts import FrontDrawing
+from pipeline.report.evaluation_page.fronts import drawing as front_drawing
+from pipeline.report.evaluation_page.gallery import Gallery, gallery
+from pipeline.report.evaluation_page.gallery import shown_images as images_of
+from pipeline.report.evaluation_page.heat import HeatMap, alarms, legend, misses
+from pipeline.report.evaluation_page.histograms import Drawing
+from pipeline.report.evaluation_page.histograms import drawing as histogram_drawing
+from pipeline.report.evaluation_page.policies import Shown, shown
+from pipeline.report.evaluation_page.provenance import Node, tree
+from pipeline.report.evaluation_page.templates import TEMPLATES
+
+__all__ = [
+    "EvaluationReport",
+    "Flip",
+    "FlipCounts",
+    "Front",
+    "Histogram",
+    "Points",
+    "evaluation_html",
+    "shown_images",
+]
+
+# No network, no script: whatever a name from the data holds, it can't become either.
+_SECURITY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+# Control characters and lone surrogates: HTML forbids the ones, UTF-8 can't write the others.
+_UNPRINTABLE = ("Cc", "Cs")
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the templates read."""
+
+    report: EvaluationReport
+    shown: Shown
+    missed: BarColumn
+    alarms: BarColumn
+    misses: Sequence[tuple[str, Sequence[HeatMap]]]
+    false_alarms: Sequence[tuple[str, Sequence[HeatMap]]]
+    quality: Sequence[dict[str, Any]]
+    overall: Sequence[Drawing]
+    by_category: Sequence[Drawing]
+    front: FrontDrawing | None
+    gallery: Gallery
+    provenance: Node
+    legend: Sequence[tuple[int, str]]
+    security: str = _SECURITY
+
+    @property
+    def confidence(self) -> str:
+        return f"{100 * self.report.confidence:g} %"
+
+    @property
+    def unlabelled(self) -> bool:
+        return any(entry.row["unlabelled"] for entry in self.shown.entries)
+
+    @property
+    def intervals(self) -> list[str]:
+        return sorted({row["interval"] for row in self.quality if row["interval"]})
+
+    @property
+    def sections(self) -> list[tuple[str, str]]:
+        every = [
+            ("policies", "Policies", True),
+            ("categories", "By category", True),
+            ("misses", "Missed defects", True),
+            ("alarms", "False alarms", True),
+            ("quality", "Scores", True),
+            ("distributions", "Distributions", bool(self.overall or self.by_category)),
+            ("front", "Front", self.front is not None),
+            ("flips", "Champion", bool(self.report.flips)),
+            ("mistakes", "Mistakes", True),
+            ("provenance", "Provenance", True),
+        ]
+        return [(name, title) for name, title, there in every if there]
+
+
+def evaluation_html(report: EvaluationReport) -> str:
+    """The page, to be written as UTF-8.
+
+    Up to 30 policies are told in detail, those with the fewest missed defects first; the page
+    says how many are left out. Rates that don't exist are dashes.
+    """
+    return _environment().get_template("page").render(page=_page(report))
+
+
+def shown_images(report: EvaluationReport) -> list[str]:
+    """The uris of the images that the page shows, so that only these need be read for it."""
+    return images_of(report, shown(report).entries)
+
+
+def _page(report: EvaluationReport) -> _Page:
+    found = shown(report)
+    drawings = [histogram_drawing(one) for one in report.histograms]
+    groups = found.by_rows.items()
+    return _Page(
+        report=report,
+        shown=found,
+        missed=missed_bars(found.entries),
+        alarms=alarm_bars(found.entries),
+        misses=[(rows, maps) for rows, some in groups if (maps := misses(some))],
+        false_alarms=[(rows, maps) for rows, some in groups if (maps := alarms(some))],
+        quality=report.quality.sort_by([("score", "ascending")]).to_pylist(),
+        overall=[one for one in drawings if one.about.category is None],
+        by_category=[one for one in drawings if one.about.category is not None],
+        front=None if report.front is None else front_drawing(report.front),
+        gallery=gallery(report, found.entries),
+        provenance=tree(report.provenance),
+        legend=legend(),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Everything that templates print is escaped; a name that they don't know is an error."""
+    found = Environment(
+        loader=DictLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals["words"] = words
+    return found
+
+
+def _printable(value: Any) -> Any:
+    """Text without what HTML can't hold; what is markup already stays."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    if value.isprintable():
+        return value
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in _UNPRINTABLE and c not in "\n\t" else c
+        for c in value
+    )
