@@ -12,12 +12,14 @@ def main(argv: list[str] | None = None) -> int:
     def job() -> str:
         config = parse(EvaluateConfig, __doc__ or "", argv)
         from pipeline.report.evaluation import evaluate_summary
+        from pipeline.report.evaluation_file import with_page
 
         if config.cluster:
             from pipeline.stages.evaluate import run_evaluate_on_cluster as run_evaluate
         else:
             from pipeline.evaluation.evaluate import run_evaluate
-        return evaluate_summary(run_evaluate(config))
+        report = with_page(run_evaluate(config), html=config.html, pictures=config.thumbnails)
+        return evaluate_summary(report)
 
     return exit_status(job)
 

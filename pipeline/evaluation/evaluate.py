@@ -18,6 +18,7 @@ from pipeline.evaluation.comparing import compared
 from pipeline.evaluation.counting import Counter, Outcomes, outcomes, parts_of, scanned
 from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
+from pipeline.evaluation.histograms import histograms, thresholds_in_use
 from pipeline.evaluation.kept import KeptCells
 from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
@@ -33,7 +34,7 @@ from pipeline.tables.evaluation_schemas import DECISIONS
 
 SCHEMA_VERSION = "1"
 # Tables that not every evaluation has.
-_SOMETIMES = ("decisions", "flips", "sweep", "figures", "quality", "mistakes")
+_SOMETIMES = ("decisions", "flips", "sweep", "figures", "quality", "mistakes", "histograms")
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def run_evaluate(config: EvaluateConfig, counter: Counter | None = None) -> dict
         ),
         "mistakes": mistakes(work.source, work.policies, config.mistakes, spreads(work.source)),
     }
+    if config.html:
+        tables["histograms"] = histograms(work.source)
     report = _report(work, tables) | told
     if config.champion is not None:
         champion = next(p for p in work.policies if p.policy.name == config.champion)
@@ -242,6 +245,7 @@ def _report(work: Evaluated, tables: dict[str, pa.Table]) -> dict[str, Any]:
             for one in work.policies
         ],
         "counted": work.counted.plan,
+        "thresholds_in_use": thresholds_in_use(work.policies),
         "figures": [
             row for row in tables["figures"].to_pylist() if row["level"] in ("all", "macro")
         ],

@@ -18,7 +18,7 @@ def evaluate_summary(report: Mapping[str, Any]) -> str:
     lines = _policies(report) if "figures" in report else []
     if "sweep" in report:
         lines += [*([""] if lines else []), *sweep_lines(report["sweep"])]
-    return "\n".join([*lines, f"report: {report['folder']}"])
+    return "\n".join([*lines, f"report: {report.get('html', report['folder'])}"])
 
 
 def _policies(report: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ def _head(points: Any) -> list[str]:
 
 
 def _point(point: Mapping[str, Any]) -> list[str]:
-    row = [_variables(point["variables"])]
+    row = [variables_in_words(point["variables"])]
     for side in ("tuning", "hold_out"):
         if point[side] is not None:
             counts = point[side]
@@ -49,7 +49,8 @@ def _point(point: Mapping[str, Any]) -> list[str]:
     return row
 
 
-def _variables(variables: Mapping[str, Any]) -> str:
+def variables_in_words(variables: Mapping[str, Any]) -> str:
+    """A policy of a sweep by what its variables are."""
     return ", ".join(
         f"{name} " + (f"{value:.6g}" if not isinstance(value, Mapping) else "by category")
         for name, value in variables.items()
@@ -61,7 +62,7 @@ def _chosen(sweep: Mapping[str, Any]) -> list[str]:
     if choice is None:
         return ["nothing is chosen" if sweep["guarantee"] else "nothing is sought: see the front"]
     which = "a policy for each category" if choice["per_category"] else None
-    lines = [f"chosen: {which or _variables(choice['variables'][0])}: {choice['says']}"]
+    lines = [f"chosen: {which or variables_in_words(choice['variables'][0])}: {choice['says']}"]
     for side in ("tuning", "hold_out"):
         rows = [row for row in choice["figures"].get(side, []) if row["level"] == "all"]
         lines += [f"  {row['measured_on']}: {_errors(row)}" for row in rows]

@@ -110,6 +110,19 @@ MISTAKES = table_schema(
     ],
 )
 
+HISTOGRAMS = table_schema(
+    "histograms",
+    [
+        described("score", pa.string(), "the score column", null=False),
+        described("category", pa.string(), "null: all of them together"),
+        described("low", pa.float64(), "from this score on"),
+        described("high", pa.float64(), "below this score; the last bin holds it too"),
+        described("good", pa.int64(), "labelled good", "images"),
+        described("defects", pa.int64(), "labelled defects", "images"),
+        described("unlabelled", pa.int64(), "that nobody has labelled", "images"),
+    ],
+)
+
 FLIPS = table_schema(
     "flips",
     [

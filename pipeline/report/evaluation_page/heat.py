@@ -72,9 +72,7 @@ def alarms(entries: Sequence[Entry]) -> list[HeatMap]:
     return list(_maps(entries, [entry.categories for entry in entries], ALARMS))
 
 
-def _maps(
-    entries: Sequence[Entry], rows: Sequence[Sequence[Row]], kind: Kind
-) -> Iterator[HeatMap]:
+def _maps(entries: Sequence[Entry], rows: Sequence[Sequence[Row]], kind: Kind) -> Iterator[HeatMap]:
     """Maps of `COLUMNS` policies at most, all with the same places; none if there are no places."""
     found = [
         {(row["category"], row["defect_type"]): row for row in of_policy if row[kind.of]}
