@@ -106,6 +106,11 @@ class _Table:
         return found
 
 
+def table_bytes(count: int) -> int:
+    """What the table of so many thresholds takes at most."""
+    return np.min_scalar_type(count + 1).itemsize << _TABLE_BITS[-1] if count > _COMPARED else 0
+
+
 def _table(thresholds: Scores) -> _Table | None:
     """The smallest table with few thresholds in a bucket; None: they lie too close together."""
     table = None

@@ -14,15 +14,16 @@ import numpy.typing as npt
 
 from pipeline.policy.cube.bins import MISSING, PRESENT
 from pipeline.policy.cube.grid import Axes, Layout
-from pipeline.policy.cube.lookup import Index, Target, threshold_bins
+from pipeline.policy.cube.lookup import MOST_RULES, Index, Target, threshold_bins
 from pipeline.policy.cube.pieces import Piece
+from pipeline.policy.cube.rules import Counts
 from pipeline.policy.formula import All, AnyOf, AtLeast, Cut, Formula, Missing, Not
 
 Words = npt.NDArray[np.uint64]
 
 WORD = 64
 # Words of one intermediate result: it stays in a core's cache.
-CHUNK_WORDS = 1 << 16
+CHUNK_WORDS = 1 << 15
 
 
 class BitmapTally:
@@ -55,17 +56,26 @@ class BitmapTally:
         row = np.flatnonzero(rules.parts == axes.part)
         if not len(row):
             return
-        columns = axes.groups[bits.groups]
-        step = max(CHUNK_WORDS // len(bits.valid), 1)
-        for start in range(0, rules.count, step):
-            chunk = slice(start, min(start + step, rules.count))
+        for start in range(0, rules.count, MOST_RULES):
+            chunk = slice(start, min(start + MOST_RULES, rules.count))
             codes = threshold_bins(rules, rules.thresholds[int(row[0]), chunk], axes)
-            held = _Held(bits, codes, chunk.stop - start).of(rules.formula)
-            np.bitwise_and(held, bits.valid, out=held)
-            ones = np.bitwise_count(held)
-            sums = np.add.reduceat(ones, bits.starts, axis=1, dtype=np.int64)
+            sums = _sums(rules.formula, bits, codes, chunk.stop - start)
             with self._lock:
-                target.result[chunk, columns] += sums
+                target.result[chunk, axes.groups[bits.groups]] += sums
+
+
+def _sums(formula: Formula, bits: _Bits, codes: Mapping[int, Index], count: int) -> Counts:
+    """(count, groups that have rows) how many rows satisfy each rule."""
+    found = np.empty((count, len(bits.groups)), np.int64)
+    step = max(CHUNK_WORDS // len(bits.valid), 1)
+    for start in range(0, count, step):
+        chunk = slice(start, min(start + step, count))
+        own = {slot: bins[chunk] for slot, bins in codes.items()}
+        held = _Held(bits, own, chunk.stop - start).of(formula)
+        np.bitwise_and(held, bits.valid, out=held)
+        ones = np.bitwise_count(held)
+        np.add.reduceat(ones, bits.starts, axis=1, dtype=np.int64, out=found[chunk])
+    return found
 
 
 @dataclass(frozen=True, eq=False)

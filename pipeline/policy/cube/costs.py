@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.policy.cube.bins import table_bytes
 from pipeline.policy.cube.bitmaps import CHUNK_WORDS, WORD
 from pipeline.policy.cube.corners import MOST_POSITIONS, best_directions, corners, positions
-from pipeline.policy.cube.grid import Axes, Layout
+from pipeline.policy.cube.grid import Axes, Grid, Layout
 from pipeline.policy.cube.lookup import MOST_RULES, directions
 from pipeline.policy.cube.rules import Rules, slots_of
 from pipeline.policy.cube.tallies import PENDING_KEYS, count_type
 from pipeline.policy.formula import leaves
 
-# Bytes for a row of a block that is worked on: bins, keys, and its columns sorted by part.
-BLOCK_ROW_BYTES = 96
 # Bytes of a sparse cell, the copy while others are put in included; and of a waiting key.
 _SPARSE_CELL_BYTES = 34
 _PENDING_BYTES = 80
@@ -31,12 +30,12 @@ READ_ROW = 25.0
 _BIN_ROW = 3.0
 _COUNT_ROW = 6.0
 _SORT_ROW = 15.0
-_CUMULATE_CELL = 1.0
+_CUMULATE_CELL = 1.5
 _COMPILE_ORDER = 300_000.0
 _ROUND = 40_000.0
 _GATHER = 4.0
 _GATHER_GROUP = 1.5
-_WORD = 1.0
+_WORD = 0.7
 _BITMAP_ROW = 10.0
 _BITMAP_THRESHOLD_ROW = 0.2
 
@@ -54,6 +53,18 @@ class Load:
     rows: int
     threads: int
     block_rows: int
+
+
+def block_row_bytes(scores: int) -> int:
+    """For a row of a block that is worked on: its columns sorted by part, bins, keys, order."""
+    return 104 + 10 * scores
+
+
+def grid_bytes(grid: Grid) -> int:
+    """Of thresholds, of the copies that bins are found with, and of the bins' tables."""
+    counts = [len(t) for scores in grid.thresholds.values() for t in scores.values()]
+    # A table for the column's type and one for the thresholds', which are float64.
+    return 4 * grid.nbytes + 2 * sum(table_bytes(count) for count in counts)
 
 
 def compilable(rules: Sequence[Rules]) -> bool:
@@ -102,7 +113,8 @@ def bitmap_bytes(layout: Layout, rules: Sequence[Rules], load: Load, rows: int) 
     words = rows // WORD + groups + 1
     held = max((1 + sum(1 for _ in leaves(shape.formula)) for shape in rules), default=1)
     work = max(CHUNK_WORDS, words) * 8 * (held + 2)
-    return load.threads * (thresholds * words * 8 + work + rows * 40)
+    own = load.threads * (thresholds * words * 8 + work + rows * 40)
+    return own + look_up_bytes(layout, rules, load)
 
 
 def cube_cost(layout: Layout, rules: Sequence[Rules], load: Load) -> float:

@@ -16,7 +16,7 @@ from pipeline.policy.cube.rules import Counts, Rules, slots_of
 Cube = npt.NDArray[np.signedinteger]
 Index = npt.NDArray[np.int64]
 # Rules at a time at most: what one round gathers stays in a core's cache.
-MOST_RULES = 1 << 15
+MOST_RULES = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import InputError
 from pipeline.policy.cube.costs import (
-    BLOCK_ROW_BYTES,
     READ_ROW,
     Load,
     bitmap_bytes,
     bitmap_cost,
+    block_row_bytes,
     compilable,
     cube_cost,
     dense_bytes,
+    grid_bytes,
     sparse_bytes,
     sparse_cost,
 )
@@ -66,12 +67,12 @@ def _overhead(
 ) -> tuple[int, int]:
     """Bytes that every way takes, and the rows of a block."""
     result = sum(shape.count for shape in rules) * groups.count * 8
-    # The grid of each shape, their union, and the bins made of them.
-    thresholds = 4 * sum(grid.nbytes for grid in grids)
+    thresholds = sum(grid_bytes(grid) for grid in grids)
     room = max(limits.memory_bytes - result - thresholds, 0)
-    fitting = room // _BLOCK_SHARE // (limits.threads * BLOCK_ROW_BYTES)
-    block_rows = min(limits.block_rows, max(fitting, _LEAST_ROWS))
-    return result + thresholds + limits.threads * block_rows * BLOCK_ROW_BYTES, block_rows
+    scores = {score for shape in rules for score in slots_of(shape.formula)}
+    row_bytes = limits.threads * block_row_bytes(len(scores))
+    block_rows = min(limits.block_rows, max(room // _BLOCK_SHARE // row_bytes, _LEAST_ROWS))
+    return result + thresholds + row_bytes * block_rows, block_rows
 
 
 def _unions(rules: Sequence[Rules]) -> list[list[tuple[int, ...]]]:
@@ -137,18 +138,17 @@ class _Chooser:
 
     def why(self, units: Iterable[tuple[int, ...]]) -> str:
         """What each way for all rules together would take."""
-        found = []
-        for unit in units:
-            ways = self._ways(unit)
-            costs = [self._way_cost(way) for _, way in ways if self._fits(way)]
-            for name, way in ways:
-                if not self._fits(way):
-                    needed = max(step.nbytes for step in way)
-                    found.append(f"{name} would need {megabytes(needed)}")
-                else:
-                    ratio = self._way_cost(way) / max(min(costs), 1)
-                    found.append(f"{name} estimated at {ratio:.3g}")
-        return ", ".join(found) or "nothing to count"
+        ways = [way for unit in units for way in self._ways(unit)]
+        costs = {name: self._way_cost(way) for name, way in ways if self._fits(way)}
+        least = max(min(costs.values(), default=1), 1)
+        fitting = ", ".join(f"{name} {cost / least:.3g}" for name, cost in costs.items())
+        too_big = ", ".join(
+            f"{name} {megabytes(max(step.nbytes for step in way))}"
+            for name, way in ways
+            if name not in costs
+        )
+        said = [f"estimated times as {fitting}"] if fitting else []
+        return "; ".join([*said, f"too big beside the rest: {too_big}"] if too_big else said)
 
     def _way_cost(self, way: Way) -> float:
         return self.cost(_passes(way, self.room))

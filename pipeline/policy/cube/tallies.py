@@ -11,12 +11,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.policy.cube.cells import Cells, added, tallied
 from pipeline.policy.cube.corners import Upward
 from pipeline.policy.cube.grid import Axes, Layout
 from pipeline.policy.cube.lookup import Cube, Target, cumulated, directions, look_up
 from pipeline.policy.cube.pieces import Piece, keys_of
 from pipeline.policy.cube.rules import Counts
+from pipeline.policy.cube.sparse import Cells, added, tallied
 
 # New keys that are gathered before they are merged into a part's cells.
 PENDING_KEYS = 1 << 20

@@ -11,12 +11,12 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.policy.cube.bitmaps import BitmapTally
-from pipeline.policy.cube.cells import Cells, require_layout
 from pipeline.policy.cube.grid import Layout
 from pipeline.policy.cube.lookup import Target
 from pipeline.policy.cube.pieces import Cutter, blocks
 from pipeline.policy.cube.plans import Plan, Settings, Step
 from pipeline.policy.cube.rules import Counts, Groups, Rows, Rules, conjunction
+from pipeline.policy.cube.sparse import Cells, require_layout
 from pipeline.policy.cube.tallies import (
     CellSource,
     DenseTally,
