@@ -20,7 +20,7 @@ from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
-from pipeline.evaluation.rows import RowSource, decisions, explained, spreads
+from pipeline.evaluation.rows import RowSource, decisions, explained
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs
 from pipeline.policy.choosing.confusion import Decided
@@ -120,7 +120,7 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "quality": quality(
             work.table, work.grouping, _scores(work), config.confidence, config.seed
         ),
-        "mistakes": mistakes(work.source, work.policies, config.mistakes, spreads(work.source)),
+        "mistakes": mistakes(work.source, work.policies, config.mistakes),
     }
     folder = storage.join(storage.absolute(config.store), "reports", config.name)
     storage.require_writable(folder, "store")
