@@ -23,7 +23,7 @@ from pipeline.evaluation.kept import KeptCells
 from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
-from pipeline.evaluation.rows import RowSource, decisions, explained, spreads
+from pipeline.evaluation.rows import RowSource, decisions, explained
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.sweep.run import run_sweep
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs
@@ -139,7 +139,7 @@ def run_evaluate(config: EvaluateConfig, counter: Counter | None = None) -> dict
         "quality": quality(
             work.table, work.grouping, _scores(work), config.confidence, config.seed
         ),
-        "mistakes": mistakes(work.source, work.policies, config.mistakes, spreads(work.source)),
+        "mistakes": mistakes(work.source, work.policies, config.mistakes),
     }
     if config.html:
         tables["histograms"] = histograms(work.source)

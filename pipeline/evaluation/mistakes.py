@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.evaluation.rows import RowBatch, RowSource, plain
+from pipeline.evaluation.rows import RowBatch, RowSource, plain, spreads
 from pipeline.policy.language import OUTCOMES, Explanation, Resolved, decide, reasons
 from pipeline.policy.language import Rows as LanguageRows
 from pipeline.tables.evaluation_schemas import MISTAKES
@@ -132,27 +132,24 @@ def _comparisons(why: Explanation) -> list[tuple[str, float]]:
     return [(one.score, one.threshold) for one in why.because if one.threshold is not None]
 
 
-def mistakes(
-    source: RowSource, policies: Sequence[Resolved], most: int, spread: dict[str, float]
-) -> pa.Table:
+def mistakes(source: RowSource, policies: Sequence[Resolved], most: int) -> pa.Table:
     """False negatives and false positives of each policy (`mistakes` table), nearest first.
 
     Args:
         source: the rows; those without a label are no mistakes.
         policies: resolved.
-        most: of each kind and policy.
-        spread: each score's standard deviation, in which distances are told.
+        most: of each kind and policy; 0: no row is looked at.
     """
     if not most:
         return MISTAKES.empty_table()
+    spread = spreads(source)
     kept = {(p, kind): _Kept.nothing() for p in range(len(policies)) for kind, *_ in KINDS}
     label = np.array(
         [-1 if g.is_defect is None else int(g.is_defect) for g in source.grouping.groups], np.int64
     )
     for batch in source.batches():
         truth = label[batch.group]
-        for number, policy in enumerate(policies):
-            rows = source.language_rows(batch, policy)
+        for number, (policy, rows) in enumerate(source.each_rows(batch, policies)):
             outcome = decide(policy, rows)
             finder = _Finder(policy, rows, batch, spread)
             for kind, is_defect, wrong in KINDS:

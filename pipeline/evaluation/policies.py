@@ -85,15 +85,24 @@ def known_thresholds(
     origin: dict[str, Any] = {"files": list(config.thresholds)}
     for uri in config.thresholds:
         known |= Thresholds.from_table(_json(uri), uri)
-    asked = {name for policy in policies for name in referenced(policy)}
-    if not asked - known.names:
+    asked = {name: policy for policy in policies for name in referenced(policy)}
+    if not asked.keys() - known.names:
         return KnownThresholds(known, origin, calibrated=False)
-    bundle = open_bundle(config.bundle, storage.absolute(config.store), verify=False)
+    try:
+        bundle = open_bundle(config.bundle, storage.absolute(config.store), verify=False)
+    except InputError as error:
+        name = min(asked.keys() - known.names)
+        there = f"{', '.join(config.thresholds)} has {', '.join(sorted(known.names))}"
+        raise InputError(
+            f"{asked[name].source}: asks for the threshold {name!r}; "
+            f"{there if config.thresholds else 'no file of thresholds= is given'}, and {error}"
+        ) from None
     content = bundle.calibration
     if content is None:
         raise InputError(
-            f"bundle: {bundle.uri}: has no thresholds, and {min(asked - known.names)!r} is asked "
-            "for; run jobs/calibrate.py, or give thresholds= with a file of your own"
+            f"bundle: {bundle.uri}: has no thresholds, and "
+            f"{min(asked.keys() - known.names)!r} is asked for; run jobs/calibrate.py, or "
+            "give thresholds= with a file of your own"
         )
     scorer = table.origin.get("scorer_digest")
     if scorer is not None and scorer != bundle.scorer_digest:

@@ -112,7 +112,7 @@ def _areas(
     how: tuple[float, int],
 ) -> dict[str, Any]:
     confidence, seed = how
-    scores, defect = values[there].astype(np.float64), rows.defect[there]
+    scores, defect = values[there], rows.defect[there]
     result: dict[str, Any] = {}
     if not defect.any() or defect.all():
         return result

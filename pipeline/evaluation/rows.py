@@ -19,6 +19,7 @@ from pipeline.policy.language import OUTCOMES, Explanation, Part, Resolved, expl
 from pipeline.policy.language import Rows as LanguageRows
 from pipeline.tables.evaluation_schemas import DECISIONS
 
+Parts = tuple[tuple[Part, ...], npt.NDArray[np.int64]]
 NAMED = ("image_id", "uri", "category", "defect_type", "is_defect")
 
 
@@ -66,10 +67,26 @@ class RowSource:
 
     def language_rows(self, batch: RowBatch, policy: Resolved) -> LanguageRows:
         """A batch with the parts that a policy tells apart."""
-        parts, part_of = parts_of(self.grouping.groups, by_type=policy.policy.oracle)
-        return LanguageRows(
-            {name: batch.scores[name] for name in policy.dtypes}, parts, part_of[batch.group]
-        )
+        return _rows_of(policy, batch, self.parts(batch, by_type=policy.policy.oracle))
+
+    def each_rows(
+        self, batch: RowBatch, policies: Sequence[Resolved]
+    ) -> Iterator[tuple[Resolved, LanguageRows]]:
+        """The same for many policies."""
+        parts = {
+            kind: self.parts(batch, by_type=kind) for kind in {p.policy.oracle for p in policies}
+        }
+        for policy in policies:
+            yield policy, _rows_of(policy, batch, parts[policy.policy.oracle])
+
+    def parts(self, batch: RowBatch, *, by_type: bool) -> Parts:
+        """The parts there are, and which of them each row (N,) is of."""
+        parts, part_of = parts_of(self.grouping.groups, by_type=by_type)
+        return parts, part_of[batch.group]
+
+
+def _rows_of(policy: Resolved, batch: RowBatch, parts: Parts) -> LanguageRows:
+    return LanguageRows({name: batch.scores[name] for name in policy.dtypes}, *parts)
 
 
 def decisions(source: RowSource, policy: Resolved) -> Iterator[pa.Table]:

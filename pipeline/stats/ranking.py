@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 Scores = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
@@ -39,12 +38,11 @@ def auroc(scores: Scores, defect: Flags, confidence: float = 0.95) -> Ranking:
         defect: (N,), with both kinds.
         confidence: of the interval.
     """
-    above, below = scores[defect], scores[~defect]
+    above, below = np.sort(scores[defect]), np.sort(scores[~defect])
     m, n = len(above), len(below)
-    everyone = rankdata(np.concatenate([above, below]))
     # Of each defect the share of good images below it, of each good image that of defects above.
-    beaten = (everyone[:m] - rankdata(above)) / n
-    beating = 1 - (everyone[m:] - rankdata(below)) / m
+    beaten = _midranks(below, above) / n
+    beating = 1 - _midranks(above, below) / m
     value = float(beaten.mean())
     variance = sum(
         float(part.var(ddof=1)) / len(part) for part in (beaten, beating) if len(part) > 1
@@ -65,13 +63,19 @@ def average_precision(scores: Scores, defect: Flags, confidence: float = 0.95) -
         defect: (N,), with one defect at least.
         confidence: of the interval.
     """
-    order = np.argsort(-scores, kind="stable")
-    ordered, hits = scores[order], np.cumsum(defect[order])
-    last = np.append(ordered[1:] != ordered[:-1], True)
-    caught = hits[last]
-    precision = caught / (np.flatnonzero(last) + 1)
-    value = float((np.diff(caught, prepend=0) * precision).sum() / caught[-1])
-    return _on_logit(value, np.sqrt(value * (1 - value) / caught[-1]), int(caught[-1]), confidence)
+    above, below = np.sort(scores[defect]), np.sort(scores[~defect])
+    m, n = len(above), len(below)
+    # Each defect's own score as the threshold: what is flagged, and how much of it are defects.
+    caught = m - np.searchsorted(above, above, "left")
+    alarms = n - np.searchsorted(below, above, "left")
+    value = float((caught / (caught + alarms)).mean())
+    return _on_logit(value, np.sqrt(value * (1 - value) / m), m, confidence)
+
+
+def _midranks(ordered: Scores, values: Scores) -> npt.NDArray[np.float64]:
+    """Of each of the sorted values how many of `ordered` are below it, a tie being half below."""
+    below, up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return (below + up_to) / 2
 
 
 def _on_logit(value: float, deviation: float, rows: int, confidence: float) -> Ranking:

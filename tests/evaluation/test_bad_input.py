@@ -80,13 +80,9 @@ def started(bench: Bench) -> dict[str, Any]:
     return {"table": None, "run_id": "night"}
 
 
-def of_another_scorer(bench: Bench) -> dict[str, Any]:
-    """A run whose scorer is no longer the one of the bundle that has thresholds."""
+def not_calibrated(bench: Bench) -> dict[str, Any]:
     bundle = make_bundle(str(bench.store))
     make_run(str(bench.store), bundle, image_rows(0, 4, "test", True))
-    record = RunPlaces(str(bench.store), "r").published
-    content = storage.read_json(record) | {"scorer_digest": "0" * 64}
-    storage.write_json(record, content)
     bench.policy("p", at_least("anomaly_score", {"ref": "anomaly_score.safe"}))
     return {"table": None, "run_id": "r", "bundle": bundle}
 
@@ -108,7 +104,8 @@ CASES = {
         thresholds({"low": {"bolt": 3}}), ("decide.ge.ref", "'low'", "'tile'", "those for bolt")
     ),
     "an unknown threshold": Case(
-        thresholds({"low": 3}, name="lo"), ("bundle: latest", "no bundle", "jobs/fit.py")
+        thresholds({"low": 3}, name="lo"),
+        ("p.json: asks for the threshold 'lo'", "t.json has low", "bundle: latest", "no bundle"),
     ),
     "a threshold that is text": Case(thresholds({"low": "3"}), ("t.json: low", "'3'")),
     "a threshold that is nan": Case(thresholds('{"low": NaN}'), ("t.json: low", "nan")),
@@ -155,7 +152,7 @@ CASES = {
         settings(table=None, run_id="nowhere"), ("run nowhere", "isn't in the store")
     ),
     "a run that was not finished": Case(started, ("run night", "was started but not finished")),
-    "a bundle of another scorer": Case(of_another_scorer, ("bundle: ", "has no thresholds")),
+    "a bundle without thresholds": Case(not_calibrated, ("bundle: ", "has no thresholds")),
     "tomorrow's policy": Case(
         policy(at_least("a", 5), policy="v2"), ("p.json: policy", "v2", "later linescore", "v1")
     ),
