@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.evaluation.groups import Codes, Group, Grouping
+from pipeline.evaluation.groups import Codes, Group, Grouping, Sides
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Groups, Plan, Rows, Rules, Settings, count, plan
 from pipeline.policy.formula import Cut, Formula, Missing, leaves
@@ -94,6 +95,29 @@ def scanned(work: Counting) -> tuple[list[Codes], str]:
     chosen: Plan = plan(work.rules, work.groups, rows, Settings(work.memory_bytes))
     scores = work.scores
     return count(chosen, lambda: engine_rows(work.table, work.grouping, scores)), chosen.says
+
+
+class GroupingOf(Protocol):
+    """How the groups of a table are found."""
+
+    def __call__(self, table: ScoredTable, sides: Sides, *, types: bool = True) -> Grouping:
+        """As `Grouping.of`."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a table is counted.
+
+    Attributes:
+        count: counts of rules.
+        grouping: the groups of its rows.
+    """
+
+    count: Counter = scanned
+    grouping: GroupingOf = Grouping.of
+
+
+SCAN = Way()
 
 
 def outcomes(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation.comparing import compared
-from pipeline.evaluation.counting import Counter, Outcomes, outcomes, parts_of, scanned
+from pipeline.evaluation.counting import SCAN, Outcomes, Way, outcomes, parts_of
 from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.histograms import histograms, thresholds_in_use
@@ -90,7 +90,7 @@ def evaluated(
     config: EvaluateConfig,
     policies: Sequence[Policy],
     table: ScoredTable,
-    counter: Counter = scanned,
+    way: Way = SCAN,
 ) -> Evaluated:
     """Counts policies on the rows that judge them.
 
@@ -99,21 +99,21 @@ def evaluated(
     """
     known = known_thresholds(config, policies, table)
     sides = judging(table, config.roles, calibrated=known.calibrated, files=known.origin["files"])
-    grouping = Grouping.of(table, sides)
+    grouping = way.grouping(table, sides)
     require_rows(table, int(grouping.counts.sum()))
     by_type = any(policy.oracle for policy in policies)
     parts, _ = parts_of(grouping.groups, by_type=by_type)
     found = tuple(resolved(policies, parts, known, table))
-    counted = outcomes(found, table, grouping, config.memory_mb << 20, counter)
+    counted = outcomes(found, table, grouping, config.memory_mb << 20, way.count)
     return Evaluated(config, table, grouping, found, known, counted, sides.says)
 
 
-def run_evaluate(config: EvaluateConfig, counter: Counter | None = None) -> dict[str, Any]:
+def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, Any]:
     """Evaluates policies and writes what came out to <store>/reports/<name>/.
 
     Args:
         config: the settings.
-        counter: how rows are counted; None: in this process, or from cells that were kept.
+        way: how rows are counted; None: in this process, or from cells that were kept.
 
     Returns:
         The report: figures per policy, warnings, places; `explained` alone where an image was to
@@ -127,13 +127,13 @@ def run_evaluate(config: EvaluateConfig, counter: Counter | None = None) -> dict
     for name, value in (("champion", config.champion), ("decide", config.decide)):
         _require_named(policies, name, value)
     table = opened(config)
-    counter = counter or (KeptCells(table).count if config.keep_cells else scanned)
+    way = way or (KeptCells(table).way if config.keep_cells else SCAN)
     if not policies:
-        return _write(config, *_sweep(config, table, counter))
-    work = evaluated(config, policies, table, counter)
+        return _write(config, *_sweep(config, table, way))
+    work = evaluated(config, policies, table, way)
     if config.explain is not None:
         return {"explained": explained(work.source, work.policies, config.explain)}
-    told, sweep_tables = _sweep(config, table, counter) if config.sweep is not None else ({}, {})
+    told, sweep_tables = _sweep(config, table, way) if config.sweep is not None else ({}, {})
     tables = {
         "figures": _figures(work),
         "quality": quality(
@@ -160,9 +160,9 @@ def _folder(config: EvaluateConfig) -> str:
 
 
 def _sweep(
-    config: EvaluateConfig, table: ScoredTable, counter: Counter
+    config: EvaluateConfig, table: ScoredTable, way: Way
 ) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-    found, policies = run_sweep(config, table, counter)
+    found, policies = run_sweep(config, table, way)
     about = {"name": config.name, "config": config.model_dump(mode="json")}
     return about | {"sweep": found}, {"sweep": policies}
 

@@ -18,7 +18,6 @@ Codes = npt.NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
 LABELS = ("category", "defect_type", "is_defect")
 LABEL_CODES = {None: -1, False: 0, True: 1}
-_UNKNOWN, _GOOD, _DEFECT = 0, 1, 2
 
 
 @dataclass(frozen=True, order=True)
@@ -108,29 +107,30 @@ class Grouping:
         Raises:
             InputError: a label that is neither 0 nor 1.
         """
-        vocabularies = (_Vocabulary(), _Vocabulary())
-        found: dict[tuple[int, int, int, int], int] = {}
-        excluded = 0
-        for columns in table.batches([*LABELS, *sides.meanings]):
-            keys = _keys(columns, vocabularies, sides, types=types)
-            excluded += int((keys[3] < 0).sum())
-            for key, count in _counted([part[keys[3] >= 0] for part in keys]):
-                found[key] = found.get(key, 0) + count
-        words = [list(vocabulary.words) for vocabulary in vocabularies]
-        labels = {_UNKNOWN: None, _GOOD: False, _DEFECT: True}
-        named = sorted(
+        return cls.from_counts(group_counts(table, sides, types=types), sides, types=types)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[Group | None, int], sides: Sides, *, types: bool = True
+    ) -> Grouping:
+        """The same from what `group_counts` found, in one table or added over several."""
+        groups = sorted((group for group in counts if group is not None), key=_sortable)
+        words = (
+            dict.fromkeys([None, *(group.category for group in groups)]),
+            dict.fromkeys([None, *(group.defect_type for group in groups)]),
+        )
+        vocabularies = (_numbered(words[0]), _numbered(words[1]))
+        numbers = {
             (
-                _sortable(Group(words[0][c], words[1][t], labels[y], sides.names[s])),
-                (c, t, y, s),
-            )
-            for c, t, y, s in found
-        )
-        groups = tuple(
-            Group(words[0][c], words[1][t], labels[y], sides.names[s]) for _, (c, t, y, s) in named
-        )
-        numbers = {key: place for place, (_, key) in enumerate(named)}
-        counts = np.array([found[key] for _, key in named], np.int64)
-        return cls(groups, counts, excluded, sides, types, vocabularies, numbers)
+                vocabularies[0].words[group.category],
+                vocabularies[1].words[group.defect_type],
+                LABEL_CODES[group.is_defect] + 1,
+                sides.names.index(group.side),
+            ): place
+            for place, group in enumerate(groups)
+        }
+        found = np.array([counts[group] for group in groups], np.int64)
+        return cls(tuple(groups), found, counts.get(None, 0), sides, types, vocabularies, numbers)
 
     @property
     def meanings(self) -> tuple[str, ...]:
@@ -167,6 +167,35 @@ class Grouping:
     def _shape(self) -> tuple[int, int, int, int]:
         categories, types = (len(v.words) for v in self._vocabularies)
         return categories, types, 3, len(self._sides.names)
+
+
+def group_counts(
+    table: ScoredTable, sides: Sides, *, types: bool = True
+) -> dict[Group | None, int]:
+    """How many rows of a table are in each group; under None those that take no part.
+
+    Raises:
+        InputError: a label that is neither 0 nor 1.
+    """
+    vocabularies = (_Vocabulary(), _Vocabulary())
+    found: dict[tuple[int, int, int, int], int] = {}
+    excluded = 0
+    for columns in table.batches([*LABELS, *sides.meanings]):
+        keys = _keys(columns, vocabularies, sides, types=types)
+        excluded += int((keys[3] < 0).sum())
+        for key, count in _counted([part[keys[3] >= 0] for part in keys]):
+            found[key] = found.get(key, 0) + count
+    words = [list(vocabulary.words) for vocabulary in vocabularies]
+    labels = {code + 1: label for label, code in LABEL_CODES.items()}
+    groups: dict[Group | None, int] = {
+        Group(words[0][c], words[1][t], labels[y], sides.names[s]): count
+        for (c, t, y, s), count in found.items()
+    }
+    return groups | {None: excluded}
+
+
+def _numbered(words: Mapping[str | None, None]) -> _Vocabulary:
+    return _Vocabulary({word: number for number, word in enumerate(words)})
 
 
 def _sortable(group: Group) -> tuple[Any, ...]:

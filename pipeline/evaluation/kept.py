@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.evaluation.counting import Counting, engine_rows
-from pipeline.evaluation.groups import Codes
+from pipeline.evaluation.counting import Counting, Way, engine_rows
+from pipeline.evaluation.groups import Codes, Group, Grouping, Sides, group_counts
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Cells, Grid, Layout, cells, counts, merge
 from pipeline.tables import storage
@@ -48,7 +48,10 @@ def from_table(table: pa.Table, layout: Layout) -> Cells:
 
 
 class KeptCells:
-    """Counts runs file by file, from kept cells where there are some, and keeps what is new."""
+    """Counts runs file by file, from kept cells where there are some, and keeps what is new.
+
+    The groups of a file are kept as well, so that a night that was counted is not read at all.
+    """
 
     def __init__(self, table: ScoredTable) -> None:
         """Raises InputError for a table that is of no run: nothing says that it stays as it is."""
@@ -58,6 +61,19 @@ class KeptCells:
                 "keep_cells out"
             )
         self.read, self.counted = 0, 0
+
+    @property
+    def way(self) -> Way:
+        """To count with."""
+        return Way(self.count, self.grouping)
+
+    def grouping(self, table: ScoredTable, sides: Sides, *, types: bool = True) -> Grouping:
+        """The groups of all files, as `Grouping.of`."""
+        total: dict[Group | None, int] = {}
+        for number in range(len(table.uris)):
+            for group, count in _groups(table, number, sides, types=types).items():
+                total[group] = total.get(group, 0) + count
+        return Grouping.from_counts(total, sides, types=types)
 
     def count(self, work: Counting) -> tuple[list[Codes], str]:
         """Counts (P, G) of each of the rules, and how, in words."""
@@ -84,3 +100,24 @@ def _name(work: Counting, layout: Layout) -> str:
     for part in (*work.grouping.groups, work.grouping.says):
         found.update(repr(part).encode() + b"\0")
     return found.hexdigest()[:32]
+
+
+def _groups(
+    table: ScoredTable, number: int, sides: Sides, *, types: bool
+) -> dict[Group | None, int]:
+    """The groups of a file, from what was kept or from its labels."""
+    _, folder = table.runs[number]
+    named = hashlib.sha256(repr((sides.names, sides.says, types)).encode()).hexdigest()[:32]
+    file = storage.join(folder, f"groups-{named}.json")
+    if storage.exists(file):
+        return {
+            None if group is None else Group(*group): count
+            for group, count in storage.read_json(file)
+        }
+    found = group_counts(table.of_file(number), sides, types=types)
+    told = [
+        [None if g is None else [g.category, g.defect_type, g.is_defect, g.side], count]
+        for g, count in found.items()
+    ]
+    storage.write_json(file, told)
+    return found

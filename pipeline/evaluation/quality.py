@@ -46,6 +46,8 @@ def quality(
         confidence: of the intervals.
         seed: of the bootstrap.
     """
+    if not scores:
+        return QUALITY.empty_table()
     rows = _read(table, grouping, scores)
     records: list[dict[str, Any]] = []
     for score in scores:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.config import EvaluateConfig
-from pipeline.evaluation.counting import Counting
+from pipeline.evaluation.counting import Counting, Way
 from pipeline.evaluation.evaluate import run_evaluate
 from pipeline.evaluation.groups import Codes
 from pipeline.evaluation.kept import cells_of, from_table, layout_of, no_cells, to_table
@@ -24,7 +24,7 @@ def run_evaluate_on_cluster(config: EvaluateConfig) -> dict[str, Any]:
         InputError: as `run_evaluate`.
     """
     with connected(config.ray):
-        return run_evaluate(config, on_cluster)
+        return run_evaluate(config, Way(on_cluster))
 
 
 def on_cluster(work: Counting) -> tuple[list[Codes], str]:

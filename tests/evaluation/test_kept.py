@@ -52,6 +52,23 @@ def test_kept_cells_give_the_same_figures_and_spare_the_rows(store: Path) -> Non
     assert again["counted"] == "cells of 1 files read, 0 files counted and kept"
 
 
+def test_a_night_that_was_counted_is_not_read_again(store: Path) -> None:
+    spare = {"keep_cells": True, "roles": "test", "mistakes": 0, "scores": (), "html": False}
+    _, before = evaluate(store, **spare)
+    (part,) = (store / "tables/scores/run=r").glob("*.parquet")
+    whole = pq.read_table(part)
+    # The footer is still there to be read; a row that were asked for would be an error.
+    content = bytearray(part.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    content[4 : len(content) - footer] = bytes(len(content) - footer - 4)
+    part.write_bytes(content)
+    with pytest.raises((OSError, InputError)):
+        evaluate(store, **(spare | {"roles": ("test", "fit")}))
+    _, after = evaluate(store, **spare)
+    pd.testing.assert_frame_equal(after, before)
+    assert len(whole)
+
+
 def test_other_thresholds_or_rows_are_counted_anew(store: Path) -> None:
     evaluate(store, keep_cells=True)
     policy(store, 26)

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import EvaluateConfig
-from pipeline.evaluation.counting import Counter, scanned
+from pipeline.evaluation.counting import SCAN, Way
 from pipeline.evaluation.figures import Judged, figures_table
-from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.policies import known_thresholds
 from pipeline.evaluation.sides import require_rows
 from pipeline.evaluation.sweep.choice import (
@@ -42,14 +41,14 @@ _COUNTS = ("fn", "fp", "review_defects", "review_goods")
 
 
 def run_sweep(
-    config: EvaluateConfig, table: ScoredTable, counter: Counter = scanned
+    config: EvaluateConfig, table: ScoredTable, way: Way = SCAN
 ) -> tuple[dict[str, Any], pa.Table]:
     """Counts a sweep, chooses, judges.
 
     Args:
         config: the settings.
         table: the rows.
-        counter: how rows are counted.
+        way: how rows are counted.
 
     Returns:
         What is told of it, and the table of its policies.
@@ -62,9 +61,9 @@ def run_sweep(
     guarantee = None if config.guarantee is None else parse_guarantee(config.guarantee, "guarantee")
     sides = sweep_sides(config, table)
     known = known_thresholds(config, file.policies, table)
-    grouping = Grouping.of(table, sides, types=_keep_types(file))
+    grouping = way.grouping(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
-    sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, counter)
+    sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, way.count)
     counted = swept(sweeping, expanded(sweeping))
     counts = sided(counted, guarantee)
     allowed = eligible(counted, tuple(policy.oracle for policy in file.policies))
