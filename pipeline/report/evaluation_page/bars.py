@@ -49,7 +49,7 @@ def _column(entries: Sequence[Entry], names: tuple[str, str, str]) -> BarColumn:
     end = min(round_up(max(most, _LEAST_END), _TICKS), 1.0)
     scale = Scale(0.0, end, _EDGE, WIDTH - _EDGE)
     return BarColumn(
-        {number: _bar(row, names, scale) for number, row in there.items()}, f"{100 * end:g} %"
+        {number: _bar(row, names, scale) for number, row in there.items()}, words.rounded(end)
     )
 
 

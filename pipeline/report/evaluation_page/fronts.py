@@ -12,7 +12,7 @@ from pipeline.report.evaluation_page.contents import Front, Points
 from pipeline.report.evaluation_page.scales import Scale, round_up, ticks
 
 WIDTH, HEIGHT = 440, 330
-LEFT, RIGHT, TOP, BOTTOM = 52, 430, 14, 286
+LEFT, RIGHT, TOP, BOTTOM = 52, 412, 30, 286
 _TICKS = 5
 # The least end of an axis: with an end of 0 there would be none.
 _LEAST_END = 0.01
@@ -94,7 +94,7 @@ def _axis(rates: Sequence[np.ndarray], start: float, end: float) -> Scale:
 
 
 def _texts(scale: Scale) -> list[tuple[float, str]]:
-    return [(scale.at(t), f"{100 * t:.4g} %") for t in ticks(scale.low, scale.high, _TICKS)]
+    return [(scale.at(t), words.rounded(t)) for t in ticks(scale.low, scale.high, _TICKS)]
 
 
 def _thinned(about: Front, most: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pipeline.report.evaluation_page import words
@@ -57,8 +58,8 @@ class HeatMap:
 def legend() -> list[tuple[int, str]]:
     """Each colour and the shares that it stands for."""
     ends = [0.0, *_STEPS]
-    said = [f"{100 * low:g} to {100 * high:g} %" for low, high in zip(ends, ends[1:], strict=False)]
-    said[0] = f"up to {100 * _STEPS[0]:g} %"
+    said = [f"{100 * low:g} to {words.rounded(high)}" for low, high in pairwise(ends)]
+    said[0] = f"up to {words.rounded(_STEPS[0])}"
     return [(0, "none"), *enumerate(said, 1)]
 
 

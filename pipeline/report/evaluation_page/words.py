@@ -8,6 +8,8 @@ from typing import Any
 
 # What stands where a number doesn't exist.
 NOTHING = "–"
+# Between a number and its unit: they stay on one line.
+_UNIT = "\N{NO-BREAK SPACE}%"
 # A smaller p-value is told as a bound: further digits mean nothing.
 _LEAST_P = 0.001
 # Rates below this have one more decimal place, in per cent: 0.04 % isn't 0.0 %.
@@ -29,7 +31,12 @@ def percent(value: float | None) -> str:
     if value is None or not exists(value):
         return NOTHING
     digits = 2 if 0 < value < _SMALL_RATE or 1 - _SMALL_RATE < value < 1 else 1
-    return f"{100 * value:.{digits}f} %"
+    return f"{100 * value:.{digits}f}{_UNIT}"
+
+
+def rounded(value: float) -> str:
+    """A round rate, of an axis or a legend, without places that it doesn't need."""
+    return f"{100 * value:.4g}{_UNIT}"
 
 
 def upper(value: float | None) -> str:
@@ -39,7 +46,7 @@ def upper(value: float | None) -> str:
     digits = 2 if value < _SMALL_RATE or 1 - _SMALL_RATE < value < 1 else 1
     scale = 10**digits
     # Twelve digits first: 0.07 * 1000 is 70.00000000000001 in binary and isn't meant as 70.1.
-    return f"{math.ceil(round(100 * value * scale, 9)) / scale:.{digits}f} %"
+    return f"{math.ceil(round(100 * value * scale, 9)) / scale:.{digits}f}{_UNIT}"
 
 
 def share(value: float | None) -> str:
@@ -63,7 +70,7 @@ def interval(low: float | None, high: float | None) -> str:
     """The two ends of a rate's interval, in per cent."""
     if low is None or high is None or not (exists(low) and exists(high)):
         return NOTHING
-    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+    return f"{percent(low).removesuffix(_UNIT)} to {percent(high)}"
 
 
 def missed(row: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@ CHARTS = """\
 <section id="quality">
 <h2>How well scores rank</h2>
 {% if page.quality %}
+{% for says in page.intervals %}<p class="soft">Intervals: {{ says }}.</p>{% endfor %}
 {% call parts.scroll("Quality of scores") %}
 <table>
-<caption>{% for says in page.intervals %}Intervals: {{ says }}. {% endfor %}</caption>
 <thead><tr><th scope="col">score</th><th scope="col">category</th><th scope="col">good</th>
 <th scope="col">defects</th><th scope="col">without the score</th><th scope="col">AUROC</th>
 <th scope="col">average precision</th></tr></thead>
@@ -19,7 +19,7 @@ CHARTS = """\
 <td class="number">{{ words.count(it.defects) }}</td>
 <td class="number">{{ words.count(it.missing) }}</td>
 {% for area in ("auroc", "average_precision") %}
-<td>{{ words.share(it[area]) }}
+<td class="whole">{{ words.share(it[area]) }}
 {%- if words.exists(it[area ~ "_low"]) and words.exists(it[area ~ "_high"]) %}
  [{{ words.share(it[area ~ "_low"]) }}, {{ words.share(it[area ~ "_high"]) }}]{% endif %}</td>
 {% endfor %}
@@ -91,7 +91,7 @@ upright lines are thresholds. A threshold is good where it parts the two.</p>
 {%- endif %}{% if it.about.chosen is not none %}; ring: chosen{% endif %}</figcaption>
 <svg viewBox="0 0 440 330" role="img" aria-label="{{ it.says }}">
 <title>{{ it.says }}</title>
-<path class="axis" d="M52 14V286H430"/>
+<path class="axis" d="M52 30V286H412"/>
 {% for x, text in it.x %}
 <path class="axis" d="M{{ x }} 286V290"/>
 <text class="quiet" x="{{ x }}" y="303" text-anchor="middle">{{ text }}</text>
@@ -100,8 +100,8 @@ upright lines are thresholds. A threshold is good where it parts the two.</p>
 <path class="axis" d="M48 {{ y }}H52"/>
 <text class="quiet" x="45" y="{{ y + 4 }}" text-anchor="end">{{ text }}</text>
 {% endfor %}
-<text x="241" y="322" text-anchor="middle">false alarms, of good images</text>
-<text x="60" y="22">missed, of defects</text>
+<text x="232" y="322" text-anchor="middle">false alarms, of good images</text>
+<text x="8" y="14">missed, of defects</text>
 <path class="stairs" d="{{ it.stairs }}"/>
 {% for mark in it.marks if mark.held_out %}
 <path class="away" d="M{{ mark.x }} {{ mark.y }}L{{ mark.held_out[0] }} {{ mark.held_out[1] }}"/>
@@ -154,7 +154,7 @@ rates don't exist.</p>{% endif %}
 <tbody>
 {% for row in it.listed %}
 <tr><th scope="row"><bdi>{{ row.label }}</bdi>
-{%- if row.chosen %}<span class="tag">chosen</span>{% endif %}</th>
+{% if row.chosen %}<span class="tag">chosen</span>{% endif %}</th>
 {{ cells(row.tuning) }}{% if it.about.held_out %}{{ cells(row.held_out) }}{% endif %}</tr>
 {% endfor %}
 </tbody>

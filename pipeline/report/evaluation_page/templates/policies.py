@@ -26,13 +26,13 @@ up; […] is Wilson's. Both take images to be independent and the next ones to b
 image that goes to a person is neither missed nor a false alarm.</p>
 {% if page.shown.left_out %}
 <p class="note">{{ words.count(page.shown.left_out) }} more policies are left out here
-{%- if page.shown.oracles_left_out %} ({{ page.shown.oracles_left_out }} of them oracles){% endif %};
-their figures are in figures.parquet.</p>
+{%- if page.shown.oracles_left_out %} ({{ page.shown.oracles_left_out }} of them oracles)
+{%- endif %}; their figures are in figures.parquet.</p>
 {% endif %}
+<p class="soft">Bars of missed defects run from 0 to {{ page.missed.end }}, of false alarms from
+0 to {{ page.alarms.end }}; the line is the interval in the text, the dot the rate.</p>
 {% call parts.scroll("Policies side by side") %}
 <table>
-<caption>Bars of missed defects run from 0 to {{ page.missed.end }}, of false alarms from 0 to
-{{ page.alarms.end }}; the line is the interval in the text, the dot the rate.</caption>
 <thead><tr>
 <th scope="col">policy</th><th scope="col">missed defects (FN)</th>
 <th scope="col">false alarms (FP)</th><th scope="col">review load</th>
@@ -77,7 +77,8 @@ their figures are in figures.parquet.</p>
 <details{% if loop.first %} open{% endif %}>
 <summary>{{ entry.number }}. <bdi>{{ entry.name }}</bdi>
 {%- if entry.oracle %} (oracle: reads the true defect type, can't be used on a line){% endif %}
-{%- if page.shown.by_rows | length > 1 %}, on <bdi>{{ entry.measured_on }}</bdi>{% endif %}</summary>
+{%- if page.shown.by_rows | length > 1 %}, on <bdi>{{ entry.measured_on }}</bdi>{% endif %}
+</summary>
 {% call parts.scroll(entry.name ~ " by category") %}
 <table>
 <thead><tr><th scope="col">category</th><th scope="col">missed defects (FN)</th>
@@ -193,8 +194,8 @@ equally likely; it means something only on images that did not choose the challe
 {{ words.plain(it.row.threshold) }}</p>
 {% endif %}
 {% if it.row.reason is not none %}<p>{{ parts.named(it.row.reason) }}</p>{% endif %}
-<p class="soft">{{ parts.named(it.row.uri, "") }}
-{%- if it.row.image_id is not none %} image {{ it.row.image_id }}{% endif %}</p>
+{% if it.row.uri is not none %}<p class="soft">{{ parts.named(it.row.uri) }}</p>{% endif %}
+{% if it.row.image_id is not none %}<p class="soft">image {{ it.row.image_id }}</p>{% endif %}
 </div>
 </li>
 {% endmacro %}
@@ -210,7 +211,7 @@ equally likely; it means something only on images that did not choose the challe
 {% for entry in page.shown.entries if entry.number in page.gallery.walls %}
 <details{% if loop.first %} open{% endif %}>
 <summary>{{ entry.number }}. <bdi>{{ entry.name }}</bdi>:
-{{ words.missed(entry.row) }}; {{ words.false_alarms(entry.row) }}
+{{ words.missed(entry.row) }}; false alarms {{ words.false_alarms(entry.row) }}
 {%- if entry.oracle %} (oracle){% endif %}</summary>
 {% for wall in page.gallery.walls[entry.number] %}
 <h3>{{ wall.title | capitalize }}: {{ words.count(wall.made) }}</h3>

@@ -32,6 +32,7 @@ a { color: var(--focus); }
 .skip { position: absolute; left: -99rem; }
 .skip:focus { position: static; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.2rem 1rem; padding: 0; list-style: none; }
+nav ul { max-width: none; }
 nav a { display: inline-block; padding: 0.3rem 0; }
 .note { background: var(--note); border-left: 4px solid var(--note-line); padding: 0.5rem 0.8rem; }
 .note ul { padding-left: 1.2rem; }
@@ -41,9 +42,11 @@ caption { text-align: left; padding: 0.3rem 0; }
 th, td { padding: 0.35rem 0.6rem; text-align: left; vertical-align: top; }
 th, td { border-bottom: 1px solid var(--line); }
 thead th { background: var(--panel); vertical-align: bottom; }
-tbody th { font-weight: 600; background: var(--paper); overflow-wrap: anywhere; }
+tbody th { font-weight: 600; background: var(--paper); overflow-wrap: break-word; }
+tbody th:first-child { overflow-wrap: anywhere; }
 tbody th[scope="row"]:first-child { min-width: 8rem; max-width: 18rem; }
 tbody th[scope="rowgroup"] { background: var(--panel); font-weight: 400; }
+.whole { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; }
 .total th, .total td { border-top: 2px solid var(--line); }
 .tag { display: block; font-size: 0.8rem; font-weight: 400; color: var(--soft); }
@@ -53,7 +56,7 @@ tbody th[scope="rowgroup"] { background: var(--panel); font-weight: 400; }
 .bar .dot { fill: var(--ink); } .bar.alarm .span { stroke: var(--good); }
 .heat td { text-align: center; white-space: nowrap; border: 1px solid var(--line); }
 .heat td small { color: inherit; }
-.heat thead th { vertical-align: bottom; text-align: center; }
+.heat thead .policy { text-align: center; }
 .heat .policy span {
   writing-mode: vertical-rl; transform: rotate(180deg); max-height: 11rem; overflow: hidden;
   white-space: nowrap; text-overflow: ellipsis; font-weight: 600; text-align: left;
@@ -67,7 +70,7 @@ figure { margin: 0; padding: 0.6rem; border: 1px solid var(--line); border-radiu
 figure { break-inside: avoid; overflow-wrap: anywhere; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; } figure ul { font-size: 0.85rem; padding: 0; list-style: none; }
-.front { max-width: 46rem; }
+.front { max-width: 32rem; }
 svg text { font-size: 11px; fill: var(--ink); } svg .axis { stroke: var(--line); fill: none; }
 svg .quiet { fill: var(--soft); }
 .good { fill: var(--good); } .bad { fill: var(--bad); }
@@ -92,7 +95,9 @@ dl { margin: 0; gap: 0.1rem 0.8rem; } dt { color: var(--soft); overflow-wrap: an
 dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 @media (max-width: 40rem) {
   body { padding: 0.7rem; }
-  tbody th[scope="row"]:first-child { max-width: 9rem; min-width: 6rem; }
+  tbody th[scope="row"]:first-child { max-width: 9rem; min-width: 7.5rem; }
+  .scroll td:not(.number) { min-width: 8.5rem; }
+  .scroll .heat td:not(.number) { min-width: 3.2rem; }
   dl { grid-template-columns: 1fr; } dd { padding-left: 0.8rem; }
 }
 @media screen {
@@ -100,7 +105,7 @@ dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 }
 @media print {
   @page { margin: 1.2cm; }
-  body { max-width: none; padding: 0; font-size: 9pt; }
+  html { font-size: 9pt; } body { max-width: none; padding: 0; }
   nav, .skip { display: none; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; } thead { display: table-header-group; }
   tr, h2, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; }
