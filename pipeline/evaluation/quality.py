@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from pipeline.evaluation.counting import numbers
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.table import ScoredTable
-from pipeline.stats.detection_rates import Areas, areas, estimate, group_resamples
 from pipeline.stats.ranking import auroc, average_precision
 from pipeline.tables.evaluation_schemas import QUALITY
 
@@ -121,7 +120,10 @@ def _areas(
             found = function(scores, defect, confidence)
             result |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         return result | {"interval": _BY_FORMULA}
-    drawn: Areas = areas(defect, scores, group_resamples(rows.group[there], RESAMPLES, seed))
+    # scikit-learn takes half a second to load, which large tables can do without.
+    from pipeline.stats.detection_rates import areas, estimate, group_resamples
+
+    drawn = areas(defect, scores, group_resamples(rows.group[there], RESAMPLES, seed))
     for name in ("auroc", "average_precision"):
         one = estimate(getattr(drawn, name), confidence)
         result |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}

@@ -140,6 +140,9 @@ def test_what_a_person_sees_is_neither_right_nor_wrong(bench: Bench) -> None:
     assert close(one["flagged_rate"], 3 / 10)
     assert close(one["fnr"], 1 / 3)
     assert close(one["fpr"], 1 / 4)
+    # A person finds the defect that is looked at: of 2 found and 1 false alarm.
+    assert close(one["recall"], 2 / 3)
+    assert close(one["precision"], 2 / 3)
     assert report["decisions"]["counts"] == {"good": 3, "review": 4, "defect": 3}
     assert set(bench.read("mistakes").image_id) == {2, 10}
 

@@ -137,7 +137,7 @@ def test_runs_and_files_are_read_from_a_store_that_is_no_disk(remote: str, bench
     config = EvaluateConfig(store=remote, table=f"{remote}/mine", policies=(f"{remote}/policies",))
     run_evaluate(config.model_copy(update={"decide": "p"}))
     report = storage.join(remote, "reports", "evaluation")
-    names = ["decisions", "figures", "mistakes", "quality"]
+    names = ["decisions", "figures", "histograms", "mistakes", "quality"]
     assert storage.list_names(report) == [
         "decisions.parquet",
         "evaluation.json",
