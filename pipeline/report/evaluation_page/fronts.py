@@ -99,7 +99,7 @@ def _texts(scale: Scale) -> list[tuple[float, str]]:
 
 def _thinned(about: Front, most: int) -> list[int]:
     """Evenly spaced places of the front from fewest false alarms on; the chosen is among them."""
-    order = np.lexsort((about.tuning.fn, about.tuning.fp)).tolist()
+    order: list[int] = np.lexsort((about.tuning.fn, about.tuning.fp)).tolist()
     if len(order) <= most:
         return order
     kept = {order[n] for n in np.linspace(0, len(order) - 1, most - 1).round().astype(int)}
