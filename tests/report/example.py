@@ -235,3 +235,7 @@ def example(**changes: Any) -> EvaluationReport:
         "thumbnails": pictures(rows),
     }
     return EvaluationReport(**parts | changes)
+
+
+def level(report: EvaluationReport, name: str) -> list[dict[str, Any]]:
+    return [row for row in report.figures.to_pylist() if row["level"] == name]

@@ -1,5 +1,6 @@
 """A page as a tree: checks that tags balance, and finds elements and their text."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -89,3 +90,16 @@ def parsed(html: str) -> Element:
     builder.close()
     assert builder.open == [builder.root], f"left open: {[e.tag for e in builder.open[1:]]}"
     return builder.root
+
+
+def section(page: Element, name: str) -> Element:
+    return page.one("section", id=name)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+
+
+def shown_order(page: Element) -> list[str]:
+    table = section(page, "policies").one("table")
+    return [table_row[0].split()[1] for table_row in table.rows()]

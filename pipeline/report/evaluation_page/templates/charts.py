@@ -45,11 +45,12 @@ CHARTS = """\
 {% if it.defects %}<path class="bad" d="{{ it.defects }}"/>{% endif %}
 {% if it.unlabelled %}<path class="other" d="{{ it.unlabelled }}"/>{% endif %}
 <path class="axis" d="M8 102H332M8 178H332"/>
-<text x="8" y="38">good ↑</text><text x="8" y="172">defects ↓</text>
 {% for line in it.lines if line.x is not none %}
 <line class="cut" x1="{{ line.x }}" x2="{{ line.x }}" y1="26" y2="178"/>
 <text x="{{ line.x }}" y="{{ line.y }}" text-anchor="middle">{{ line.number }}</text>
 {% endfor %}
+<text class="side" x="8" y="38">good ↑</text>
+<text class="side" x="8" y="172">defects ↓</text>
 {% for x, text in it.ticks %}
 <path class="axis" d="M{{ x }} 178V182"/>
 <text class="quiet" x="{{ x }}" y="195" text-anchor="middle">{{ text }}</text>

@@ -75,6 +75,7 @@ svg text { font-size: 11px; fill: var(--ink); } svg .axis { stroke: var(--line);
 svg .quiet { fill: var(--soft); }
 .good { fill: var(--good); } .bad { fill: var(--bad); }
 .other { fill: none; stroke: var(--other); stroke-width: 1.5; stroke-dasharray: 3 2; }
+.side { paint-order: stroke; stroke: var(--paper); stroke-width: 4; stroke-linejoin: round; }
 .cut { stroke: var(--mark); stroke-width: 1.5; stroke-dasharray: 5 2; }
 .stairs { fill: none; stroke: var(--good); stroke-width: 1.5; }
 .away { stroke: var(--other); stroke-width: 1; }
