@@ -220,7 +220,8 @@ class _Explainer:
             says = f"{score} is missing, so not {right}"
         else:
             says = f"{score} {'' if held else 'is not '}{right}"
-        says += f" ({number.origin}{': ' + leaf.reason if leaf.reason else ''})"
+        # The author's reason is why it decides where it holds.
+        says += f" ({number.origin}{': ' + leaf.reason if leaf.reason and held else ''})"
         return Because(
             leaf.path,
             leaf.score,

@@ -22,50 +22,50 @@ def json_schema() -> Schema:
     What it can't say, the parser refuses: an unknown group or a circle of them, `at_least` above
     the number of its rules, ground truth without `oracle`, a review inside a condition.
     """
-    rule = {"decide": _RULE, "review": _RULE}
-    top = _object(
-        {
-            "$schema": _TEXT,
-            "policy": _described({"const": VERSION}, "version of the language"),
-            "name": _NAME,
-            "description": _TEXT,
-            "oracle": _described(
-                {"type": "boolean", "default": False},
-                "it may read ground truth, so it can be evaluated but never used",
-            ),
-            "on_missing": _described(
-                {"enum": list(ON_MISSING), "default": "error"},
-                "what a row is where a score is missing that the rule compares and doesn't test",
-            ),
-            "groups": _described(
-                {
-                    "type": "object",
-                    "propertyNames": _NAME,
-                    "additionalProperties": {"$ref": "#/$defs/categories"},
-                },
-                "named lists of categories; a group is used as @name",
-            ),
-            "decide": _described(_RULE, "where it holds, the row is a defect"),
-            "review": _described(_RULE, "where it holds and decide doesn't, a person looks"),
-            "overrides": _described(
-                {
-                    "type": "object",
-                    "minProperties": 1,
-                    "propertyNames": _TEXT,
-                    "additionalProperties": _object(rule, ["decide"]),
-                },
-                "another rule for a category or a @group",
-            ),
-        },
-        ["policy", "name"],
-    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A decision policy of linescore",
-        **top,
+        **_object(_keys(), ["policy", "name"]),
         "anyOf": [{"required": ["decide"]}, {"required": ["overrides"]}],
         "dependentRequired": {"review": ["decide"]},
         "$defs": _definitions(),
+    }
+
+
+def _keys() -> Schema:
+    rule = {"decide": _RULE, "review": _RULE}
+    return {
+        "$schema": _TEXT,
+        "policy": _described({"const": VERSION}, "version of the language"),
+        "name": _NAME,
+        "description": _TEXT,
+        "oracle": _described(
+            {"type": "boolean", "default": False},
+            "it may read ground truth, so it can be evaluated but never used",
+        ),
+        "on_missing": _described(
+            {"enum": list(ON_MISSING), "default": "error"},
+            "what a row is where a score is missing that the rule compares and doesn't test",
+        ),
+        "groups": _described(
+            {
+                "type": "object",
+                "propertyNames": _NAME,
+                "additionalProperties": {"$ref": "#/$defs/categories"},
+            },
+            "named lists of categories; a group is used as @name",
+        ),
+        "decide": _described(_RULE, "where it holds, the row is a defect"),
+        "review": _described(_RULE, "where it holds and decide doesn't, a person looks"),
+        "overrides": _described(
+            {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": _TEXT,
+                "additionalProperties": _object(rule, ["decide"]),
+            },
+            "another rule for a category or a @group",
+        ),
     }
 
 

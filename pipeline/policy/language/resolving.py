@@ -133,7 +133,7 @@ def resolve(
         policy,
         found,
         {score: np.dtype(dtypes[score]) for score in read},
-        _digest(policy, found),
+        _digest(found),
         _unmatched(policy, own),
     )
 
@@ -192,8 +192,9 @@ def _unmatched(policy: Policy, parts: list[Part]) -> tuple[str, ...]:
     return tuple(sorted(listed_ones - {part.category for part in parts}))
 
 
-def _digest(policy: Policy, found: Mapping[Part, ResolvedRuling]) -> str:
+def _digest(found: Mapping[Part, ResolvedRuling]) -> str:
     parts = []
+    # Those of an oracle have a defect type, so that no other policy shares its digest.
     for part, one in found.items():
         review = None if one.ruling.review is None else _canonical(one.ruling.review, one)
         parts.append(
@@ -207,7 +208,6 @@ def _digest(policy: Policy, found: Mapping[Part, ResolvedRuling]) -> str:
         )
     content = {
         "policy": VERSION,
-        "oracle": policy.oracle,
         "parts": sorted(parts, key=lambda one: json.dumps([one["category"], one["defect_type"]])),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -97,8 +97,8 @@ def documents(draw: st.DrawFn) -> Document:
 
 
 def values(dtype: np.dtype[Any]) -> list[float]:
-    """Every threshold in a column's type, its neighbours, and nothing."""
-    found = [math.nan, -1.0, 2.0]
+    """Every threshold in a column's type, its neighbours, and what lies beyond."""
+    found = [-1.0, 2.0]
     for number in NUMBERS:
         rounded = dtype.type(number)
         found += [float(rounded), float(np.nextafter(rounded, dtype.type(np.inf)))]
@@ -108,7 +108,13 @@ def values(dtype: np.dtype[Any]) -> list[float]:
 
 rows = st.lists(
     st.tuples(
-        st.fixed_dictionaries({name: st.sampled_from(values(DTYPES[name])) for name in DTYPES}),
+        st.fixed_dictionaries(
+            # Every third score is missing.
+            {
+                name: st.one_of(*[st.sampled_from(values(kind))] * 2, st.just(math.nan))
+                for name, kind in DTYPES.items()
+            }
+        ),
         st.builds(Part, st.sampled_from(CATEGORIES), st.sampled_from(TYPES)),
     ),
     min_size=1,

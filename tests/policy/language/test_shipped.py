@@ -132,7 +132,7 @@ def test_what_sets_the_shipped_policies_apart() -> None:
 # --- the schema beside the parser ---
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(documents())
 def test_the_schema_takes_what_the_parser_takes(document: dict[str, Any]) -> None:
     parse_policy(document)
@@ -156,7 +156,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(documents(), st.data())
 def test_what_the_schema_refuses_the_parser_refuses(
     document: dict[str, Any], data: st.DataObject
