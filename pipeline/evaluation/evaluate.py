@@ -125,7 +125,7 @@ def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, An
     """
     policies = read_policies(config.policies)
     for name, value in (("champion", config.champion), ("decide", config.decide)):
-        _require_named(policies, name, value)
+        _require_usable(policies, name, value)
     table = opened(config)
     way = way or (KeptCells(table).way if config.keep_cells else SCAN)
     if not policies:
@@ -145,9 +145,7 @@ def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, An
         tables["histograms"] = histograms(work.source)
     report = _report(work, tables) | told
     if config.champion is not None:
-        champion = next(p for p in work.policies if p.policy.name == config.champion)
-        others = [one for one in work.policies if one is not champion]
-        report["flips"], tables["flips"] = compared(work.source, champion, others)
+        report["flips"], tables["flips"] = _flips(work, config.champion)
     if config.decide is not None:
         report["decisions"] = _write_decisions(work, config.decide, _folder(config))
     return _write(config, report, tables | sweep_tables)
@@ -184,10 +182,29 @@ def _write(
     return report
 
 
-def _require_named(policies: Sequence[Policy], setting: str, name: str | None) -> None:
-    known = [policy.name for policy in policies]
-    if name is not None and name not in known:
-        raise InputError(f"{setting}: {name}: is no policy among {', '.join(known) or 'none'}")
+def _flips(work: Evaluated, name: str) -> tuple[list[dict[str, Any]], pa.Table]:
+    champion = next(one for one in work.policies if one.policy.name == name)
+    others = [one for one in work.policies if one is not champion]
+    return compared(work.source, champion, others)
+
+
+def _require_usable(policies: Sequence[Policy], setting: str, name: str | None) -> None:
+    """Refuses a name that no policy has, and an oracle, which no line can run.
+
+    Raises:
+        InputError: with the policies that there are.
+    """
+    if name is None:
+        return
+    known = {policy.name: policy for policy in policies}
+    usable = ", ".join(n for n, policy in known.items() if not policy.oracle) or "none"
+    if name not in known:
+        raise InputError(f"{setting}: {name}: is no policy among {usable}")
+    if known[name].oracle:
+        raise InputError(
+            f"{setting}: {name}: is an oracle: it reads the true defect type, which no line knows "
+            f"before it decides; name another policy: {usable}"
+        )
 
 
 def _figures(work: Evaluated) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,8 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 def _count(hits: int, of: int, most: float | None) -> str:
     if most is None:
         return "-"
-    return f"{hits} of {of}: at most {100 * most:.1f} %"
+    # Rounded up: a bound that is told lower than it is would be none.
+    return f"{hits} of {of}: at most {math.ceil(1000 * most) / 10:.1f} %"
 
 
 def _interval(row: Mapping[str, Any], rate: str) -> str:

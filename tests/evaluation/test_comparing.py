@@ -63,3 +63,12 @@ def test_a_champion_that_is_not_there(bench: Bench) -> None:
     fill(bench)
     with pytest.raises(InputError, match="champion: best: is no policy among new, old"):
         bench.evaluate(champion="best")
+
+
+@pytest.mark.parametrize("setting", ["champion", "decide"])
+def test_an_oracle_is_no_policy_to_use(bench: Bench, setting: str) -> None:
+    fill(bench)
+    bench.policy("seer", {"defect_type": ["dent"]}, oracle=True)
+    with pytest.raises(InputError, match=f"{setting}: seer: is an oracle: .*: new, old"):
+        bench.evaluate(**{setting: "seer"})
+    assert not bench.report.exists()
