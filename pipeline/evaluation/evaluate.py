@@ -26,7 +26,7 @@ from pipeline.evaluation.quality import quality
 from pipeline.evaluation.rows import RowSource, decisions, explained
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.sweep.run import run_sweep
-from pipeline.evaluation.table import ScoredTable, open_files, open_runs
+from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
 from pipeline.policy.choosing.confusion import Decided
 from pipeline.policy.language import OUTCOMES, Policy, Resolved
 from pipeline.tables import storage
@@ -238,6 +238,10 @@ def _report(work: Evaluated, tables: dict[str, pa.Table]) -> dict[str, Any]:
         if one.unmatched
     ]
     warnings += _same_decisions(work.policies)
+    if len(config.run_id) > 1 and not config.keep_cells and (again := repeated_images(work.table)):
+        warnings.append(
+            f"{again} rows are of images that another of these runs has too, and count again"
+        )
     if unscored := origin.get("images_without_scores"):
         warnings.append(
             f"{unscored} images of these runs have no scores and are in no figure; "

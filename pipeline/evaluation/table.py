@@ -89,6 +89,9 @@ def open_runs(store: str, run_ids: Sequence[str]) -> ScoredTable:
     Raises:
         InputError: no such run, one that isn't finished, or runs of different scorers.
     """
+    twice = sorted({run_id for run_id in run_ids if run_ids.count(run_id) > 1})
+    if twice:
+        raise InputError(f"run_id: {twice[0]}: is named twice, and its images would count twice")
     records = [load_published(store, run_id) for run_id in run_ids]
     digests = {str(record.get("scorer_digest")): record["run_id"] for record in records}
     if len(digests) > 1:
@@ -116,6 +119,21 @@ def open_runs(store: str, run_ids: Sequence[str]) -> ScoredTable:
         for f in record["tables"].get("scores", {"files": []})["files"]
     )
     return replace(table, rows=sum(f["rows"] for f in files), origin=origin, runs=runs)
+
+
+def repeated_images(table: ScoredTable) -> int:
+    """How many rows are of an image that stands there before: it would count again.
+
+    Rows without an image_id are not looked at.
+    """
+    if "image_id" not in table.columns:
+        return 0
+    parts = [
+        columns["image_id"].drop_null().to_numpy(zero_copy_only=False)
+        for columns in table.batches(["image_id"])
+    ]
+    ids = np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
+    return int((ids[1:] == ids[:-1]).sum())
 
 
 def open_files(place: str, names: Mapping[str, str]) -> ScoredTable:

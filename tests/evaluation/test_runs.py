@@ -14,7 +14,7 @@ from jobs import evaluate
 from pipeline.config import CalibrateConfig, EvaluateConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import run_evaluate
-from pipeline.evaluation.table import ScoredTable, open_files, open_runs
+from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
 from pipeline.scoring.bundle import open_bundle
 from pipeline.scoring.calibrate import run_calibrate
 from pipeline.tables import storage
@@ -156,3 +156,16 @@ def test_files_of_different_columns_are_no_table(bench: Bench) -> None:
     pq.write_table(table.drop_columns("b"), folder / "b.parquet")
     with pytest.raises(InputError, match=r"b\.parquet: has other columns than .*a\.parquet"):
         open_files(str(folder), {})
+
+
+def test_an_image_that_stands_there_twice_is_noticed(bench: Bench, calibrated: str) -> None:
+    assert calibrated
+    with pytest.raises(InputError, match="run_id: r: is named twice"):
+        bench.evaluate(table=None, run_id=("r", "r"))
+    bench.put([row(1, True, 0.9), row(2, False, 0.1), row(3, None, 0.2)], SCHEMA)
+    folder = bench.folder / "nights"
+    folder.mkdir()
+    for name in ("monday", "tuesday"):
+        (folder / f"{name}.parquet").write_bytes(bench.table.read_bytes())
+    assert repeated_images(open_files(str(folder), {})) == 3
+    assert repeated_images(open_files(str(bench.table), {})) == 0
