@@ -83,7 +83,7 @@ class _Bits:
     """Bitmaps of rows in order of their groups, each group from a word of its own on.
 
     Attributes:
-        scores: per score (bins, W): missing, present, at or above each threshold.
+        scores: per score (1 + T, W): missing, at or above each threshold.
         valid: (W,) the bits that are rows.
         starts: the first word of each group.
         groups: places of the groups that have rows.
@@ -118,12 +118,11 @@ def _bits(piece: Piece, axes: Axes) -> _Bits:
 
 
 def _above(column: npt.NDArray[np.floating], thresholds: npt.NDArray[np.floating]) -> Words:
-    found = np.empty((len(thresholds) + 2, len(column) // WORD), np.uint64)
+    found = np.empty((1 + len(thresholds), len(column) // WORD), np.uint64)
     found[MISSING] = _packed(np.isnan(column))
-    found[PRESENT] = ~found[MISSING]
     flag = np.empty(len(column), np.bool_)
     for number, threshold in enumerate(thresholds):
-        found[PRESENT + 1 + number] = _packed(np.greater_equal(column, threshold, out=flag))
+        found[1 + number] = _packed(np.greater_equal(column, threshold, out=flag))
     return found
 
 
@@ -143,7 +142,8 @@ class _Held:
         """(count, W) the rows that satisfy it; bits that are no rows are arbitrary."""
         match formula:
             case Cut(score, slot):
-                return np.take(self.bits.scores[score], self.codes[slot], axis=0)
+                # The bins between are of scores that are present, below all thresholds.
+                return np.take(self.bits.scores[score], self.codes[slot] - PRESENT, axis=0)
             case Missing(score):
                 return np.repeat(self.bits.scores[score][MISSING][None], self.count, axis=0)
             case Not(part):

@@ -180,13 +180,12 @@ def _counted(
     steps = {
         slot: codes[slot][chosen] * strides[score] for score, own in slots.items() for slot in own
     }
-    # An axis that the formula does not use counts in full.
-    base = sum(0 if up[s] else (last[s] - 1) * strides[s] for s in axes.scores if s not in slots)
     count = len(next(iter(steps.values()))) if steps else 1
     total = np.zeros((count, flat.shape[1]), np.int64)
     signed = corners(look.rules.formula, look.ranks, tuple(up[score] for score in slots))
     for corner in signed:
-        index = np.full(count, base)
+        # An axis that the formula does not use goes upward, and counts in full at 0.
+        index = np.zeros(count, np.int64)
         for score, place in zip(slots, corner.places, strict=True):
             _move(index, place, steps, (strides[score], last[score]))
         taken = np.take(flat, index, axis=0)

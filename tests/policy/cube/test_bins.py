@@ -71,6 +71,16 @@ def test_thresholds_too_close_for_a_table_are_searched(dtype: type) -> None:
     assert Bins(close, dtype).codes(scores).tolist() == searched(scores, close)
 
 
+def test_zero_has_two_signs_and_one_place() -> None:
+    """A bucket starts at 0, and the one below it holds a threshold: -0 is at or above both."""
+    one = np.float32(1)
+    lowest = -np.nextafter(np.nextafter(one, np.float32(0)), np.float32(0))
+    tiny = -np.finfo(np.float32).smallest_subnormal
+    thresholds = np.array([lowest, tiny, 0, *np.arange(1, 40)], np.float64)
+    scores = np.array([-0.0, 0.0, tiny, lowest], np.float32)
+    assert Bins(thresholds, np.float32).codes(scores).tolist() == [4, 4, 3, 2]
+
+
 def test_long_columns_are_binned_in_rounds() -> None:
     rng = np.random.default_rng(1)
     scores = rng.normal(size=150_001).astype(np.float32)

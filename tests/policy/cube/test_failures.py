@@ -105,6 +105,12 @@ def test_cells_of_other_thresholds_do_not_add_up() -> None:
         merge([])
 
 
+def test_zero_of_either_sign_makes_the_same_cells() -> None:
+    plus, minus = (Layout(Grid.of([rules(value)]), GROUPS) for value in (0.0, -0.0))
+    both = merge([cells(plus, [rows(-0.0)]), cells(minus, [rows(0.0)])])
+    assert counts(both, plus, [rules(-0.0)])[0].tolist() == [[2, 0]]
+
+
 def test_rules_that_the_cells_can_not_answer_are_refused() -> None:
     layout = Layout(Grid.of([rules(0.5)]), GROUPS)
     held = cells(layout, [rows(1.0)])

@@ -58,10 +58,22 @@ def test_arrays_take_no_more_than_the_plan_says(
 ) -> None:
     own = [rules(AND, many, distinct), rules(OR, many, distinct)]
     only = ("dense",) if kind == "parts" else (kind,)
-    made = plan(own, GROUPS, ROWS, Settings(memory, kinds=only, block_rows=1 << 14))
+    made = plan(own, GROUPS, ROWS, Settings(memory, kinds=only))
     assert made.kind == kind
     assert (made.scans > 1) == (kind == "parts")
     assert peak_of(made, rows) <= made.nbytes <= memory
+
+
+@pytest.mark.parametrize("memory", [200 * MB, 30 * MB])
+def test_bitmaps_are_of_as_many_rows_as_fit(rows: Rows, memory: int) -> None:
+    rng = np.random.default_rng(6)
+    own = Rules(AND, np.array([0]), rng.normal(size=(1, 3000, 3)))
+    one = Rows(rows.scores, np.zeros(ROWS, np.int64))
+    made = plan([own], Groups(np.array([0])), ROWS, Settings(memory, kinds=("bitmaps",)))
+    peak = peak_of(made, one)
+    assert peak <= made.nbytes <= memory
+    # Bitmaps of all rows at once take 67 MB.
+    assert (peak > 67 * MB) == (memory > 50 * MB)
 
 
 def test_scans_of_some_parts_count_what_one_scan_does(rows: Rows) -> None:

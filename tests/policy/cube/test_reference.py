@@ -142,6 +142,18 @@ def test_a_missing_score_is_no_low_score() -> None:
             assert count(made, lambda: [rows])[0][:, 0].tolist() == wanted, (formula, way)
 
 
+def test_at_least_so_many_of_four() -> None:
+    """One row for each way in which four cuts hold or not."""
+    held = np.array(list(np.ndindex(2, 2, 2, 2)), np.float64)
+    rows = Rows({f"s{slot}": held[:, slot] for slot in range(4)}, np.zeros(16, np.int64))
+    cuts = tuple(Cut(f"s{slot}", slot) for slot in range(4))
+    for least, wanted in ((0, 16), (1, 15), (2, 11), (3, 5), (4, 1), (5, 0)):
+        rules = Rules(AtLeast(least, cuts), np.array([0]), np.ones((1, 1, 4)))
+        for way in WAYS:
+            made = plan([rules], Groups(np.array([0])), 16, Settings(kinds=(way,)))
+            assert count(made, lambda: [rows])[0].tolist() == [[wanted]], (least, way)
+
+
 def test_thresholds_and_scores_are_compared_as_float32_where_the_column_is() -> None:
     """float32(0.7) lies below 0.7; the threshold is the column's own number."""
     column = np.array([0.7, np.nextafter(np.float32(0.7), np.float32(0))], np.float32)
