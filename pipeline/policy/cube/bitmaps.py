@@ -47,9 +47,13 @@ class BitmapTally:
         for start in range(0, len(piece.group), self._rows):
             part = slice(start, start + self._rows)
             scores = {name: piece.scores[name][part] for name in axes.scores}
-            bits = _bits(Piece(piece.part, scores, self.layout.place[piece.group[part]]), axes)
-            for target in self._targets:
-                self._count(target, axes, bits)
+            # Bitmaps are let go of at the end of the call, before the next are made.
+            self._add(Piece(piece.part, scores, self.layout.place[piece.group[part]]), axes)
+
+    def _add(self, piece: Piece, axes: Axes) -> None:
+        bits = _bits(piece, axes)
+        for target in self._targets:
+            self._count(target, axes, bits)
 
     def _count(self, target: Target, axes: Axes, bits: _Bits) -> None:
         rules = target.rules
