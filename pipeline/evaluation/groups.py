@@ -46,12 +46,19 @@ class Sides:
         meanings: the columns that decide it.
         side_of: from these columns (N,) numbers of sides, -1 for rows that take no part.
         says: in words.
+        depends_on: what else a row's side follows from, such as other rows of the table.
     """
 
     names: tuple[str, ...] = ("",)
     meanings: tuple[str, ...] = ()
     side_of: Callable[[Columns], Codes] | None = None
     says: str = "all rows"
+    depends_on: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Equal ones tell every row apart alike."""
+        return repr((self.names, self.says, self.depends_on))
 
 
 @dataclass
@@ -138,9 +145,9 @@ class Grouping:
         return (*LABELS, *self._sides.meanings)
 
     @property
-    def says(self) -> str:
-        """How rows are told apart, in words."""
-        return self._sides.says
+    def identity(self) -> str:
+        """Of how rows are told apart."""
+        return repr((self._sides.identity, self._types))
 
     @property
     def sides(self) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class KeptCells:
 def _name(work: Counting, layout: Layout) -> str:
     """Thresholds, group codes and what each code stands for: equal names have equal cells."""
     found = hashlib.sha256(layout.digest.encode())
-    for part in (*work.grouping.groups, work.grouping.says):
+    for part in (*work.grouping.groups, work.grouping.identity):
         found.update(repr(part).encode() + b"\0")
     return found.hexdigest()[:32]
 
@@ -107,7 +107,7 @@ def _groups(
 ) -> dict[Group | None, int]:
     """The groups of a file, from what was kept or from its labels."""
     _, folder = table.runs[number]
-    named = hashlib.sha256(repr((sides.names, sides.says, types)).encode()).hexdigest()[:32]
+    named = hashlib.sha256(repr((sides.identity, types)).encode()).hexdigest()[:32]
     file = storage.join(folder, f"groups-{named}.json")
     if storage.exists(file):
         return {

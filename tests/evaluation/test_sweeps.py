@@ -12,7 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError
+from pipeline.evaluation.sweep.sides import sweep_sides
+from pipeline.evaluation.table import open_files
 from pipeline.policy.choosing.hold_out import held_out
 from tests.evaluation.tables import Bench
 
@@ -209,6 +212,25 @@ def test_a_certificate_counts_one_image_of_each_group_that_chose_nothing(bench: 
     assert told["guarantee"]["of"] == table[judges]["group_id"].nunique()
     judged = next(iter(told["front"]))["hold_out"]
     assert judged["defects"] == judges.sum()
+
+
+def test_which_image_of_a_group_comes_first_depends_on_all_files(bench: Bench) -> None:
+    """So that what was kept of one night isn't taken for what it is among others."""
+    config = EvaluateConfig.model_validate(
+        bench.settings(policies=None, sweep="s", guarantee="fnr<=0.1@0.9", roles=("test",))
+        | {"holdout": {"by": "group"}}
+    )
+    table = rows(60).assign(role="test")
+    folder = bench.folder / "nights"
+    folder.mkdir()
+    for number in range(2):
+        put(bench, table.assign(image_id=table["image_id"] + number))
+        (folder / f"{number}.parquet").write_bytes(bench.table.read_bytes())
+    alone, both = (
+        sweep_sides(config, open_files(str(place), {})) for place in (bench.table, folder)
+    )
+    assert alone.says == both.says
+    assert alone.identity != both.identity
 
 
 def test_what_cannot_be_certified_is_not_chosen_and_the_needed_number_is_told(bench: Bench) -> None:

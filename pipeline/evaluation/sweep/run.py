@@ -34,9 +34,12 @@ from pipeline.policy.choosing.front import Front
 from pipeline.policy.choosing.guarantee import Certificate
 from pipeline.policy.choosing.limits import parse_guarantee
 from pipeline.policy.sweeps.grid import Expansion
+from pipeline.tables.roles import NORMAL_CALIBRATION, VALIDATION
 
 # Above so many policies defect types are only kept apart where prices or an oracle need them.
 _MOST_WITH_TYPES = 20_000
+# Where nothing is chosen.
+_NONE = Chosen(np.zeros(0, np.int64), False, "", False)
 _COUNTS = ("fn", "fp", "review_defects", "review_goods")
 
 
@@ -86,9 +89,22 @@ def run_sweep(
         "front": _front_records(counted, counts, best),
         "guarantee": None if certified is None else _certificate(certified),
         "chosen": None if choice is None else _choice(config, counted, counts, choice, file),
-        "warnings": list(choice.warnings) if choice else [],
+        "warnings": [*_judges_that_chose(config, known.calibrated), *(choice or _NONE).warnings],
     }
     return report, _policies_table(counted, counts, best, choice)
+
+
+def _judges_that_chose(config: EvaluateConfig, calibrated: bool) -> list[str]:
+    """Says where rows that judge have chosen the thresholds that templates refer to."""
+    by_role = config.holdout.by in ("auto", "role")
+    judging = {*(config.roles or ()), *(config.holdout.judging if by_role else ())}
+    used = sorted(judging & {VALIDATION, NORMAL_CALIBRATION})
+    if not calibrated or not used:
+        return []
+    return [
+        f"thresholds by reference were chosen on {' and '.join(used)} rows, of which some judge "
+        "here: the hold-out's figures are too good"
+    ]
 
 
 def _keep_types(file: SweepFile) -> bool:

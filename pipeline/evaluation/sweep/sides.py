@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -149,4 +150,6 @@ def _first_apart(sides: Sides, table: ScoredTable) -> Sides:
         mine = np.isin(_image_ids(columns), firsts)
         return np.where((found == HOLD_OUT) & ~mine, ALIKE, found)
 
-    return Sides(NAMES, meanings, side_of, sides.says)
+    # Which image of a group comes first is a matter of all rows there are.
+    depends_on = hashlib.sha256(firsts.tobytes()).hexdigest()
+    return Sides(NAMES, meanings, side_of, sides.says, depends_on)
