@@ -100,6 +100,8 @@ class EvaluateConfig(Section):
             )
         if not self.policies and self.sweep is None:
             raise ValueError("give policies= (files or folders), sweep= (a sweep file), or both")
+        if self.explain is not None and not self.policies:
+            raise ValueError("explain= says why policies decide as they do: give policies= too")
         if self.guarantee is not None and self.sweep is None:
             raise ValueError("guarantee= certifies what a sweep chose: give sweep= too")
         return self

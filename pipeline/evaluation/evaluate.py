@@ -174,6 +174,7 @@ def _write(
     # An older evaluation's would stand beside tables that they don't belong to.
     for name in {*_SOMETIMES} - {*tables, *told}:
         storage.remove(storage.join(folder, f"{name}.parquet"))
+    storage.remove(storage.join(folder, "report.html"))
     for name, table in tables.items():
         uri = storage.join(folder, f"{name}.parquet")
         storage.write_bytes(uri, storage.parquet_bytes(table))

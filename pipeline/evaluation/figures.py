@@ -59,8 +59,23 @@ def population(groups: Sequence[Group], counts: Any, sides: Sequence[str] = ("",
         [group.category if group.category is not None else NO_CATEGORY for group in groups],
         np.array([truth[group.is_defect] for group in groups], np.int64),
         np.asarray(counts, np.int64),
-        [group.defect_type or ("defect" if group.is_defect else "good") for group in groups],
+        [_kind(group) for group in groups],
         np.array([sides.index(group.side) for group in groups], np.int64),
+    )
+
+
+def _kind(group: Group) -> str:
+    """The defect type, as good images and defects are never in one column."""
+    if not group.is_defect:
+        return group.defect_type or "good"
+    return (
+        f"defect ({group.defect_type or 'no type'})"
+        if group.defect_type
+        in (
+            None,
+            "good",
+        )
+        else group.defect_type
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.evaluation.table import ScoredTable
 
 Codes = npt.NDArray[np.int64]
@@ -67,20 +67,20 @@ class _Vocabulary:
 
     words: dict[str | None, int] = field(default_factory=lambda: {None: 0})
 
-    def codes(self, column: pa.Array) -> Codes:
-        """(N,) numbers; unseen strings get the next one."""
+    def codes(self, column: pa.Array, *, grow: bool) -> Codes:
+        """(N,) numbers; unseen strings get the next one, or -1 where it may not grow."""
         if pa.types.is_null(column.type):
             return np.zeros(len(column), np.int64)
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         words = column.dictionary.cast(pa.string()).to_pylist()
-        numbers = np.array([0, *(self._number(word) for word in words)], np.int64)
+        numbers = np.array([0, *(self._number(word, grow=grow) for word in words)], np.int64)
         places = pc.fill_null(column.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
         codes: Codes = numbers[places + 1]
         return codes
 
-    def _number(self, word: str | None) -> int:
-        return self.words.setdefault(word, len(self.words))
+    def _number(self, word: str | None, *, grow: bool) -> int:
+        return self.words.setdefault(word, len(self.words)) if grow else self.words.get(word, -1)
 
 
 @dataclass
@@ -160,15 +160,23 @@ class Grouping:
         return tuple(dict.fromkeys(group.category for group in self.groups))
 
     def codes(self, columns: Columns) -> Codes:
-        """(N,) numbers of groups, -1 for rows that take no part."""
-        keys = _keys(columns, self._vocabularies, self._sides, types=self._types)
+        """(N,) numbers of groups, -1 for rows that take no part.
+
+        Raises:
+            RunError: a row is of no group that was seen.
+        """
+        keys = _keys(columns, self._vocabularies, self._sides, types=self._types, grow=False)
         shape = self._shape
         if self._table is None:
             self._table = np.full(int(np.prod(shape)), -1, np.int64)
             for key, number in self._numbers.items():
                 self._table[np.ravel_multi_index(key, shape)] = number
         flat = np.ravel_multi_index(tuple(np.maximum(part, 0) for part in keys), shape)
-        return np.where(keys[3] < 0, -1, self._table[flat])
+        unseen = (keys[0] < 0) | (keys[1] < 0)
+        codes = np.where(unseen, -1, self._table[flat])
+        if (codes[keys[3] >= 0] < 0).any():
+            raise RunError("the table changed while it was read; evaluate again")
+        return np.where(keys[3] < 0, -1, codes)
 
     @property
     def _shape(self) -> tuple[int, int, int, int]:
@@ -188,7 +196,7 @@ def group_counts(
     found: dict[tuple[int, int, int, int], int] = {}
     excluded = 0
     for columns in table.batches([*LABELS, *sides.meanings]):
-        keys = _keys(columns, vocabularies, sides, types=types)
+        keys = _keys(columns, vocabularies, sides, types=types, grow=True)
         excluded += int((keys[3] < 0).sum())
         for key, count in _counted([part[keys[3] >= 0] for part in keys]):
             found[key] = found.get(key, 0) + count
@@ -219,10 +227,10 @@ def _sortable(group: Group) -> tuple[Any, ...]:
 
 
 def _keys(
-    columns: Columns, vocabularies: Sequence[_Vocabulary], sides: Sides, *, types: bool
+    columns: Columns, vocabularies: Sequence[_Vocabulary], sides: Sides, *, types: bool, grow: bool
 ) -> tuple[Codes, Codes, Codes, Codes]:
     category, kind = (
-        vocabulary.codes(columns[name])
+        vocabulary.codes(columns[name], grow=grow)
         for vocabulary, name in zip(vocabularies, LABELS, strict=False)
     )
     if not types:

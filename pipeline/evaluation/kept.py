@@ -14,6 +14,8 @@ from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Cells, Grid, Layout, cells, counts, merge
 from pipeline.tables import storage
 
+# Of how cells are counted: what an older one kept is counted anew.
+_COUNTING = "1"
 _SCHEMA = pa.schema(
     [pa.field("key", pa.int64(), nullable=False), pa.field("count", pa.int64(), nullable=False)],
     metadata={"linescore.table": "cells", "linescore.schema_version": "1"},
@@ -96,7 +98,7 @@ class KeptCells:
 
 def _name(work: Counting, layout: Layout) -> str:
     """Thresholds, group codes and what each code stands for: equal names have equal cells."""
-    found = hashlib.sha256(layout.digest.encode())
+    found = hashlib.sha256((_COUNTING + layout.digest).encode())
     for part in (*work.grouping.groups, work.grouping.identity):
         found.update(repr(part).encode() + b"\0")
     return found.hexdigest()[:32]
@@ -107,7 +109,7 @@ def _groups(
 ) -> dict[Group | None, int]:
     """The groups of a file, from what was kept or from its labels."""
     _, folder = table.runs[number]
-    named = hashlib.sha256(repr((sides.identity, types)).encode()).hexdigest()[:32]
+    named = hashlib.sha256(repr((_COUNTING, sides.identity, types)).encode()).hexdigest()[:32]
     file = storage.join(folder, f"groups-{named}.json")
     if storage.exists(file):
         return {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.config import EvaluateConfig
@@ -74,7 +75,10 @@ def _files(place: str) -> list[str]:
 
 
 def known_thresholds(
-    config: EvaluateConfig, policies: Iterable[Policy], table: ScoredTable
+    config: EvaluateConfig,
+    policies: Iterable[Policy],
+    table: ScoredTable,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> KnownThresholds:
     """Thresholds of the config's own files, and of the bundle where a policy asks for more.
 
@@ -85,7 +89,8 @@ def known_thresholds(
     origin: dict[str, Any] = {"files": list(config.thresholds)}
     for uri in config.thresholds:
         known |= Thresholds.from_table(_json(uri), uri)
-    asked = {name: policy for policy in policies for name in referenced(policy)}
+    asked = {name: policy.source for policy in policies for name in referenced(policy)}
+    asked |= dict(more)
     if not asked.keys() - known.names:
         return KnownThresholds(known, origin, calibrated=False)
     try:
@@ -94,7 +99,7 @@ def known_thresholds(
         name = min(asked.keys() - known.names)
         there = f"{', '.join(config.thresholds)} has {', '.join(sorted(known.names))}"
         raise InputError(
-            f"{asked[name].source}: asks for the threshold {name!r}; "
+            f"{asked[name]}: asks for the threshold {name!r}; "
             f"{there if config.thresholds else 'no file of thresholds= is given'}, and {error}"
         ) from None
     content = bundle.calibration

@@ -25,6 +25,8 @@ from pipeline.tables import storage
 from pipeline.tables.evaluation_schemas import FIGURES, HISTOGRAMS, MISTAKES, QUALITY
 
 _TABLES = {"figures": FIGURES, "quality": QUALITY, "mistakes": MISTAKES, "histograms": HISTOGRAMS}
+# Of an image that a thumbnail is made of.
+_MOST_BYTES = 256 << 20
 # What the page tells in sections of its own.
 _TOLD = ("figures", "flips", "warnings", "sweep", "tables", "folder", "thresholds_in_use")
 
@@ -41,7 +43,10 @@ def with_page(report: dict[str, Any], *, html: bool, pictures: bool) -> dict[str
         return report
     page = page_of(report)
     if pictures:
-        page = _replaced(page, {uri: small for uri in shown_images(page) if (small := _small(uri))})
+        page = _replaced(
+            page,
+            {uri: small for uri in shown_images(page) if (small := _small(uri, report["folder"]))},
+        )
     uri = storage.join(report["folder"], "report.html")
     storage.write_bytes(uri, evaluation_html(page).encode())
     return report | {"html": uri}
@@ -82,11 +87,17 @@ def _table(report: Mapping[str, Any], name: str) -> pa.Table:
     return _TABLES[name].empty_table() if uri is None else storage.read_parquet(uri)
 
 
-def _small(uri: str) -> bytes | None:
-    """A thumbnail; None where the image can't be had."""
+def _small(uri: str, folder: str) -> bytes | None:
+    """A thumbnail; None where the image can't be had.
+
+    A table may be somebody else's: only what lies on this disk, or in the report's own kind of
+    store, is asked for, and no more of it than an image has.
+    """
+    if storage.is_remote(uri) and uri.partition("://")[0] != folder.partition("://")[0]:
+        return None
     try:
-        return thumbnail(decode(storage.read_bytes(uri)).pixels)
-    except (OSError, ValueError, ImageError):
+        return thumbnail(decode(storage.read_at_most(uri, _MOST_BYTES)).pixels)
+    except (ImageError, Exception):  # noqa: BLE001 - a picture is no reason to lose a report
         return None
 
 

@@ -74,3 +74,22 @@ def test_a_sweep_alone_has_a_page_too(bench: Bench, capsys: pytest.CaptureFixtur
     changes = {"policies": None, "sweep": str(bench.folder / "sweep.json")}
     assert main(bench.arguments(**changes)) == 0
     assert "The front" in (bench.report / "report.html").read_text()
+
+
+def test_an_older_page_does_not_stay_beside_new_tables(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(bench)
+    page(bench, capsys)
+    assert main(bench.arguments(html=False)) == 0
+    assert not (bench.report / "report.html").exists()
+
+
+@pytest.mark.parametrize("uri", ["/dev/zero", "memory://elsewhere/x.png", "http://[", "\0"])
+def test_a_foreign_tables_uris_are_not_followed_anywhere(
+    bench: Bench, capsys: pytest.CaptureFixture[str], uri: str
+) -> None:
+    bench.put([row(1, True, 0.2, uri=uri), row(2, False, 0.1)], SCHEMA)
+    bench.policy("plain", at_least("a", 0.5))
+    assert main(bench.arguments()) == 0
+    assert "data:image" not in (bench.report / "report.html").read_text()

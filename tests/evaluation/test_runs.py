@@ -169,3 +169,26 @@ def test_an_image_that_stands_there_twice_is_noticed(bench: Bench, calibrated: s
         (folder / f"{name}.parquet").write_bytes(bench.table.read_bytes())
     assert repeated_images(open_files(str(folder), {})) == 3
     assert repeated_images(open_files(str(bench.table), {})) == 0
+
+
+def test_words_of_rows_that_take_no_part_move_no_row(bench: Bench) -> None:
+    """Later files may bring categories and types that only left-out rows have."""
+    folder = bench.folder / "nights"
+    folder.mkdir()
+    first = [
+        row(n, n % 2 == 0, 0.9 if n % 2 == 0 else 0.1, category=c, defect_type=kind)
+        for n, (c, kind) in enumerate([("a", "scratch"), ("b", "good")] * 10)
+    ]
+    strange = [
+        row(100 + n, True, 0.2, role="validation", category="z", defect_type=f"dent {n}")
+        for n in range(5)
+    ]
+    second = [*strange, *({**one, "image_id": one["image_id"] + 50} for one in first)]
+    for name, rows in (("1", first), ("2", second)):
+        bench.put(rows, SCHEMA)
+        (folder / f"{name}.parquet").write_bytes(bench.table.read_bytes())
+    bench.policy("p", at_least("a", 0.5))
+    bench.evaluate(table=str(folder), decide="p")
+    figures = bench.read("figures")
+    (whole,) = figures[figures.level == "all"].to_dict("records")
+    assert (whole["tp"], whole["fn"], whole["fp"], whole["tn"]) == (20, 0, 0, 20)

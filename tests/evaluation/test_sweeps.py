@@ -48,7 +48,7 @@ def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
                 defect, np.where(rng.random(count) < 0.5, "dent", "hole"), "good"
             ),
             "is_defect": defect,
-            "role": np.where(rng.random(count) < 0.5, "validation", "test"),
+            "role": np.where((np.arange(count) // 3) % 2, "validation", "test"),
             "a": scores[:, 0].astype(np.float32),
             "b": scores[:, 1],
         }
@@ -273,6 +273,8 @@ def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
         ({}, {"holdout": {"by": "none"}, "guarantee": "fnr<=0.1@0.9", "roles": "test"}, "chose"),
         ({}, {"holdout": {"by": "role", "judging": ("validation",)}}, "is in holdout.tuning too"),
         ({}, {"holdout": {"by": "role", "tuning": ("fit",)}}, "tuning: has no"),
+        ({}, {"holdout": {"by": "role"}, "roles": "test"}, "roles: with holdout.by=role"),
+        ({}, {"roles": ("test", "tset")}, "roles: tset: no row of table.parquet has this role"),
     ],
 )
 def test_what_is_refused_with_its_reason(
@@ -290,3 +292,46 @@ def test_a_score_that_rows_lack_is_refused_where_the_template_does_not_say(bench
     file = sweep(bench, template=template, variables={"x": {"values": GRID}})
     with pytest.raises(InputError, match="doesn't say what a row without b is"):
         run(bench, file)
+
+
+def test_roles_that_share_a_group_are_no_two_sides(bench: Bench) -> None:
+    table = rows()
+    table.loc[table.index[-1], "group_id"] = 0
+    put(bench, table)
+    assert len(set(table[table["group_id"] == 0]["role"])) == 2
+    with pytest.raises(InputError, match="1 groups have rows on both sides, such as 0"):
+        run(bench, sweep(bench), holdout={"by": "role"})
+
+
+def test_an_image_that_stands_there_twice_proves_nothing_twice(bench: Bench) -> None:
+    table = rows()
+    put(bench, pd.concat([table, table]))
+    everything = {"roles": ("validation", "test"), "holdout": {"by": "group"}}
+    with pytest.raises(InputError, match=r"guarantee: .* an image proves nothing twice"):
+        run(bench, sweep(bench), guarantee="fnr<=0.2@0.9", **everything)
+
+
+def test_rows_without_group_and_image_are_on_no_side(bench: Bench) -> None:
+    table = rows()
+    table["group_id"] = table["group_id"].astype("Int64")
+    table.loc[3, ["group_id", "image_id"]] = pd.NA
+    put(bench, table.astype(object))
+    with pytest.raises(InputError, match="1 rows have neither a group_id nor an image_id"):
+        run(bench, sweep(bench), holdout={"by": "group"}, roles=("validation", "test"))
+
+
+def test_a_category_that_says_nothing_of_an_error_is_named(bench: Bench) -> None:
+    table = rows()
+    lacking = (table["category"] == "bolt") & (table["role"] == "validation")
+    put(bench, table[~(lacking & table["is_defect"])])
+    file = sweep(bench, choose={"per_category": True, "budgets": ["fnr<=0.05"]})
+    (warning,) = run(bench, file)["warnings"]
+    assert warning.startswith("bolt: its tuning rows are ")
+    assert "0 defects: its own policy rests on nothing there" in warning
+
+
+def test_what_was_picked_by_the_rows_that_judge_says_so(bench: Bench) -> None:
+    put(bench, rows(1200))
+    told = run(bench, sweep(bench), guarantee="fnr<=0.3@0.9")
+    (said,) = {row["measured_on"] for row in told["chosen"]["figures"]["hold_out"]}
+    assert said.startswith("hold-out: picked here, the last of ")

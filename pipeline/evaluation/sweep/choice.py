@@ -56,6 +56,7 @@ class Chosen:
         says: why, in words.
         met: whether it keeps what was asked.
         warnings: for people.
+        certified: candidates among which the hold-out itself picked it; 0: it had no say.
     """
 
     policies: Codes
@@ -63,6 +64,7 @@ class Chosen:
     says: str
     met: bool
     warnings: tuple[str, ...] = ()
+    certified: int = 0
 
 
 def sided(swept: Swept, guarantee: Guarantee | None) -> Sided:
@@ -120,9 +122,24 @@ def chosen(
         return None
     if choosing.per_category:
         found = within_total(counts.tuning, choosing.budgets[0], allowed)
-        return Chosen(found.policies, True, found.says, found.met)
+        lacking = _without_evidence(swept, counts)
+        return Chosen(found.policies, True, found.says, found.met, lacking)
     one = within(total, choosing.budgets, allowed)
     return Chosen(np.array([one.policy]), False, one.says, one.met)
+
+
+def _without_evidence(swept: Swept, counts: Sided) -> tuple[str, ...]:
+    """Categories whose tuning rows say nothing of one of the two errors."""
+    first = counts.tuning.at(0)
+    names = by_category(swept.decided.population).category
+    return tuple(
+        f"{name or 'rows without a category'}: its tuning rows are {goods} good images and "
+        f"{defects} defects: its own policy rests on nothing there"
+        for name, goods, defects in zip(
+            names, first.goods.tolist(), first.defects.tolist(), strict=True
+        )
+        if not goods or not defects
+    )
 
 
 def _cheapest(swept: Swept, choosing: Choosing, allowed: npt.NDArray[np.bool_]) -> Chosen:
@@ -172,9 +189,14 @@ def as_one(swept: Swept, choice: Chosen) -> Decided:
     return Decided(decided.flagged[rows, take][None], review, whole)
 
 
-def measured_on(counts: Sided, side: int, policies: int, choice: Chosen) -> MeasuredOn:
-    """How honest figures of the choice on a side are."""
+def measured_on(counts: Sided, side: int, policies: int, choice: Chosen) -> str:
+    """How honest figures of the choice on a side are, in words."""
+    if side == HOLD_OUT and choice.certified:
+        return (
+            f"hold-out: picked here, the last of {choice.certified:,} candidates to be certified; "
+            "the certificate holds, these figures are somewhat too good"
+        )
     if side == HOLD_OUT:
-        return MeasuredOn("hold-out")
+        return MeasuredOn("hold-out").says
     part: Any = "tuning" if counts.holdout is not None else "all"
-    return MeasuredOn(part, best_of=policies, per_category=choice.per_category)
+    return MeasuredOn(part, best_of=policies, per_category=choice.per_category).says

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import InputError
@@ -43,12 +44,14 @@ class SweepFile:
         sweep: templates, variables, constraints.
         policies: the templates, read, in their order.
         choosing: among them.
+        refs: names of thresholds that variables take as values, and where they stand.
     """
 
     uri: str
     sweep: Sweep
     policies: tuple[Policy, ...]
     choosing: Choosing
+    refs: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_sweep(uri: str) -> SweepFile:
@@ -71,7 +74,16 @@ def read_sweep(uri: str) -> SweepFile:
         parse_policy(dict(template.document), f"{uri}, {template.path}")
         for template in sweep.templates
     )
-    return SweepFile(uri, sweep, policies, choosing)
+    return SweepFile(uri, sweep, policies, choosing, _refs(document, uri))
+
+
+def _refs(document: dict[str, Any], uri: str) -> dict[str, str]:
+    variables: dict[str, dict[str, Any]] = document.get("variables") or {}
+    return {
+        name: f"{uri}: variables.{variable}.refs"
+        for variable, one in variables.items()
+        for name in one.get("refs", [])
+    }
 
 
 def _choosing(given: Any) -> Choosing:

@@ -34,7 +34,7 @@ from pipeline.policy.choosing.front import Front
 from pipeline.policy.choosing.guarantee import Certificate
 from pipeline.policy.choosing.limits import parse_guarantee
 from pipeline.policy.sweeps.grid import Expansion
-from pipeline.tables.roles import NORMAL_CALIBRATION, VALIDATION
+from pipeline.tables.roles import FIT, NORMAL_CALIBRATION, VALIDATION
 
 # Above so many policies defect types are only kept apart where prices or an oracle need them.
 _MOST_WITH_TYPES = 20_000
@@ -63,7 +63,7 @@ def run_sweep(
     file = read_sweep(config.sweep)
     guarantee = None if config.guarantee is None else parse_guarantee(config.guarantee, "guarantee")
     sides = sweep_sides(config, table)
-    known = known_thresholds(config, file.policies, table)
+    known = known_thresholds(config, file.policies, table, file.refs)
     grouping = way.grouping(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
     sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, way.count)
@@ -74,7 +74,9 @@ def run_sweep(
     choice = chosen(counted, counts, file.choosing, allowed)
     certified = None if guarantee is None else certificate(counts, guarantee, allowed)
     if certified is not None and certified.policy is not None:
-        choice = Chosen(np.array([certified.policy]), False, certified.says, True)
+        choice = Chosen(
+            np.array([certified.policy]), False, certified.says, True, certified=certified.tested
+        )
     elif certified is not None:
         # What can't be certified isn't chosen: the answer is how many images are needed.
         choice = None
@@ -96,14 +98,17 @@ def run_sweep(
 
 def _judges_that_chose(config: EvaluateConfig, calibrated: bool) -> list[str]:
     """Says where rows that judge have chosen the thresholds that templates refer to."""
-    by_role = config.holdout.by in ("auto", "role")
+    by_role = config.holdout.by in ("auto", "role") and config.roles is None
     judging = {*(config.roles or ()), *(config.holdout.judging if by_role else ())}
     used = sorted(judging & {VALIDATION, NORMAL_CALIBRATION})
+    fitted = ["fit rows trained the models: figures of rows among them are too good"]
+    warnings = fitted if FIT in judging else []
     if not calibrated or not used:
-        return []
+        return warnings
     return [
+        *warnings,
         f"thresholds by reference were chosen on {' and '.join(used)} rows, of which some judge "
-        "here: the hold-out's figures are too good"
+        "here: the hold-out's figures are too good",
     ]
 
 
@@ -161,7 +166,7 @@ def _choice(
     decided, whole = as_one(counted, choice), {}
     sides = {TUNING: "tuning"} | ({HOLD_OUT: "hold_out"} if counts.holdout is not None else {})
     for side, name in sides.items():
-        says = measured_on(counts, side, counted.policies, choice).says
+        says = measured_on(counts, side, counted.policies, choice)
         judged = Judged([("chosen", "", False)], says, config.confidence)
         rows = figures_table(decided, judged, side).to_pylist()
         whole[name] = [row for row in rows if row["level"] in ("all", "category")]

@@ -10,14 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import EvaluateConfig, HoldoutConfig
+from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.groups import Codes, Columns, Sides
-from pipeline.evaluation.sides import NO_ROLE, of_roles
+from pipeline.evaluation.sides import NO_ROLE, judging, of_roles
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.choosing.hold_out import group_words, held_out
 from pipeline.stats.bounds import one_per_group
-from pipeline.tables.roles import TEST
 
 TUNING, HOLD_OUT, ALIKE = 0, 1, 2
 # Images of a hold-out group beyond its first say nothing new: a certificate doesn't count them.
@@ -38,41 +37,39 @@ def sweep_sides(config: EvaluateConfig, table: ScoredTable) -> Sides:
 
 def _plain(config: EvaluateConfig, table: ScoredTable) -> Sides:
     holdout = config.holdout
-    by = _settled(holdout, table)
+    by = _settled(config, table)
     if by == "role":
-        return _by_role(holdout)
-    roles = config.roles or (TEST, NO_ROLE)
-    restricted = "role" in table.columns
-    whose = f"rows with the role {' or '.join(roles)}" if restricted else "all rows"
+        return _by_role(config, table)
+    # The same rows as judge policies that were written beforehand.
+    rows = judging(table, config.roles, calibrated=False)
+    parameters = repr((by, holdout.share, holdout.seed, config.roles))
     if by == "none":
-        return Sides(
-            NAMES[:1],
-            ("role",) if restricted else (),
-            (lambda columns: of_roles(columns, [roles])) if restricted else None,
-            f"chosen and judged on the same rows ({whose}): in-sample",
-        )
-    key = "group_id" if "group_id" in table.columns else "image_id"
-    if key not in table.columns and "image_id" not in table.columns:
+        says = f"chosen and judged on the same rows ({rows.says}): in-sample"
+        return Sides(NAMES[:1], rows.meanings, rows.side_of, says, parameters)
+    if not {"group_id", "image_id"} & table.columns.keys():
         raise InputError(
             f"holdout.by: group: {table.name} has neither a column group_id nor image_id to tell "
             "groups apart by; name one with columns.group_id=, or choose by role or none"
         )
+    part = rows.side_of
 
     def side_of(columns: Columns) -> Codes:
         judge = held_out(groups_of(columns), 1 - holdout.share, holdout.seed)
         sides = np.where(judge, HOLD_OUT, TUNING)
-        return np.where(of_roles(columns, [roles]) < 0, -1, sides) if restricted else sides
+        return sides if part is None else np.where(part(columns) < 0, -1, sides)
 
     share = f"{100 * holdout.share:g} % of the groups choose, the others judge"
-    meanings = ("role", "group_id", "image_id") if restricted else ("group_id", "image_id")
-    return Sides(NAMES[:2], meanings, side_of, f"{share} ({whose}, seed {holdout.seed})")
+    meanings = tuple(dict.fromkeys([*rows.meanings, "group_id", "image_id"]))
+    says = f"{share} ({rows.says}, seed {holdout.seed})"
+    return Sides(NAMES[:2], meanings, side_of, says, parameters)
 
 
-def _settled(holdout: HoldoutConfig, table: ScoredTable) -> str:
+def _settled(config: EvaluateConfig, table: ScoredTable) -> str:
     """By role where the table has rows of both sides' roles, unless told."""
+    holdout = config.holdout
     if holdout.by != "auto":
         return holdout.by
-    if "role" not in table.columns:
+    if "role" not in table.columns or config.roles is not None:
         return "group"
     there: set[str] = set()
     for columns in table.batches(["role"]):
@@ -82,7 +79,13 @@ def _settled(holdout: HoldoutConfig, table: ScoredTable) -> str:
     return "role" if both else "group"
 
 
-def _by_role(holdout: HoldoutConfig) -> Sides:
+def _by_role(config: EvaluateConfig, table: ScoredTable) -> Sides:
+    holdout = config.holdout
+    if config.roles is not None:
+        raise InputError(
+            "roles: with holdout.by=role, holdout.tuning and holdout.judging say whose rows take "
+            "part; leave roles out, or hold out by group"
+        )
     both = set(holdout.tuning) & set(holdout.judging)
     if both:
         raise InputError(
@@ -90,7 +93,31 @@ def _by_role(holdout: HoldoutConfig) -> Sides:
         )
     sides = [holdout.tuning, holdout.judging]
     says = f"chosen on {' or '.join(holdout.tuning)}, judged on {' or '.join(holdout.judging)}"
-    return Sides(NAMES[:2], ("role",), lambda columns: of_roles(columns, sides), says)
+    found = Sides(NAMES[:2], ("role",), lambda columns: of_roles(columns, sides), says)
+    _refuse_shared_groups(found, table)
+    return found
+
+
+def _refuse_shared_groups(sides: Sides, table: ScoredTable) -> None:
+    """Refuses roles that share a group: what is alike would choose and judge.
+
+    Raises:
+        InputError: with one of the groups.
+    """
+    if not {"group_id", "image_id"} & table.columns.keys() or sides.side_of is None:
+        return
+    seen: dict[int, set[Any]] = {TUNING: set(), HOLD_OUT: set()}
+    for columns in table.batches(["role", "group_id", "image_id"]):
+        side, groups = sides.side_of(columns), groups_of(columns)
+        for number, mine in seen.items():
+            mine.update(np.unique(groups[side == number]).tolist())
+    both = seen[TUNING] & seen[HOLD_OUT]
+    if both:
+        raise InputError(
+            f"holdout.by: role: {len(both)} groups have rows on both sides, such as "
+            f"{min(map(str, both))}: images that are alike would choose and judge; hold out with "
+            "holdout.by=group, or split the images again"
+        )
 
 
 def groups_of(columns: Columns) -> npt.NDArray[Any]:
@@ -104,6 +131,11 @@ def groups_of(columns: Columns) -> npt.NDArray[Any]:
         group = pc.coalesce(group, image.cast(group.type))
     if pa.types.is_dictionary(group.type):
         group = group.cast(pa.string())
+    if group.null_count:
+        raise InputError(
+            f"group_id: {group.null_count} rows have neither a group_id nor an image_id, so that "
+            "nobody can tell on which side they belong; fill one of them, or use holdout.by=none"
+        )
     values: npt.NDArray[Any] = group.to_numpy(zero_copy_only=False)
     return values
 
@@ -111,6 +143,8 @@ def groups_of(columns: Columns) -> npt.NDArray[Any]:
 def _image_ids(columns: Columns) -> npt.NDArray[np.int64]:
     """(N,) int64; ids that are strings by their hash."""
     image = columns["image_id"]
+    if image.null_count:
+        raise InputError(f"guarantee: {image.null_count} rows have no image_id; fill it")
     if pa.types.is_dictionary(image.type):
         image = image.cast(pa.string())
     values = image.to_numpy(zero_copy_only=False)
@@ -142,6 +176,12 @@ def _first_apart(sides: Sides, table: ScoredTable) -> Sides:
         groups.append(groups_of(columns)[kept])
         images.append(_image_ids(columns)[kept])
     ids = np.concatenate(images)
+    again = len(ids) - len(np.unique(ids))
+    if again:
+        raise InputError(
+            f"guarantee: {again} rows of the hold-out are of images that stand there before, and "
+            "an image proves nothing twice; name runs of different images"
+        )
     _, numbers = np.unique(np.concatenate(groups), return_inverse=True)
     firsts = np.sort(ids[one_per_group(numbers.astype(np.int64), ids)])
 
@@ -151,5 +191,5 @@ def _first_apart(sides: Sides, table: ScoredTable) -> Sides:
         return np.where((found == HOLD_OUT) & ~mine, ALIKE, found)
 
     # Which image of a group comes first is a matter of all rows there are.
-    depends_on = hashlib.sha256(firsts.tobytes()).hexdigest()
+    depends_on = sides.depends_on + hashlib.sha256(firsts.tobytes()).hexdigest()
     return Sides(NAMES, meanings, side_of, sides.says, depends_on)

@@ -67,7 +67,7 @@ class Certificate:
         if self.policy is not None:
             return (
                 f"{wanted} certified: {self.hits} of {self.of} {kind} {error} on images that had "
-                f"no say in the choice; {len(self.certified)} of {self.tested} candidates hold"
+                f"no say in the candidates' order; {len(self.certified)} of {self.tested} hold"
             )
         says = f"{wanted} cannot be certified with {self.of} {kind}; n needed: {self.needed}"
         if not self.hits:

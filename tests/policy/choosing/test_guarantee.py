@@ -152,7 +152,7 @@ def test_the_cheapest_certified_policy_is_taken() -> None:
     assert (found.policy, found.certified.tolist()) == (1, [0, 1])
     assert found.says == (
         "fnr<=0.01@0.95 certified: 0 of 299 defects missed on images that had no say in the "
-        "choice; 2 of 3 candidates hold"
+        "candidates' order; 2 of 3 hold"
     )
     fpr = certify(parse_guarantee("fpr<=0.1@0.95", "g"), *two_parts(0, 299))
     assert fpr.policy == 2
