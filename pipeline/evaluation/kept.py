@@ -87,13 +87,25 @@ class KeptCells:
     def _of_file(self, work: Counting, number: int, layout: Layout) -> Cells:
         _, folder = work.table.runs[number]
         file = storage.join(folder, f"{_name(work, layout)}.parquet")
-        if storage.exists(file):
+        kept = _kept(file, layout)
+        if kept is not None:
             self.read += 1
-            return from_table(storage.read_parquet(file), layout)
+            return kept
         self.counted += 1
         found = cells_of(work, work.table.of_file(number), layout)
         storage.write_bytes(file, storage.parquet_bytes(to_table(found)))
         return found
+
+
+def _kept(file: str, layout: Layout) -> Cells | None:
+    """What was kept; None where there is nothing, or nothing that can be used."""
+    if not storage.exists(file):
+        return None
+    try:
+        return from_table(storage.read_parquet(file), layout)
+    except (KeyError, ValueError):
+        # A damaged file costs a count of the rows; what it said is not believed.
+        return None
 
 
 def _name(work: Counting, layout: Layout) -> str:

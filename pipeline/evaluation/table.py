@@ -222,7 +222,9 @@ def _check_type(meaning: str, field: pa.Field, uri: str) -> None:
     whole = pa.types.is_integer(kind) or pa.types.is_null(kind)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     says = None
-    if meaning in _IDS and not whole:
+    if meaning in _IDS and pa.types.is_uint64(kind):
+        says = "numbers that fit 64 bits with a sign belong there; cast it to int64"
+    elif meaning in _IDS and not whole:
         says = "whole numbers belong there; rename the column, or give one of numbers"
     elif meaning in _TEXTS and not (text or whole or pa.types.is_boolean(kind)):
         says = "text belongs there"

@@ -93,3 +93,17 @@ def test_a_table_that_may_change_keeps_no_cells(bench: Bench) -> None:
     bench.policy("p", at_least("a", 0.5))
     with pytest.raises(InputError, match=r"keep_cells: table.parquet: is no published run"):
         bench.evaluate(keep_cells=True)
+
+
+@pytest.mark.parametrize("content", [b"PAR1 no more", None])
+def test_damaged_cells_are_counted_anew(store: Path, content: bytes | None) -> None:
+    evaluate(store, keep_cells=True)
+    (file,) = (store / "cells").rglob("*.parquet")
+    if content is None:
+        table = pq.read_table(file)
+        pq.write_table(table.slice(0, 1).rename_columns(["key", "counts"]), file)
+    else:
+        file.write_bytes(content)
+    report, figures = evaluate(store, keep_cells=True)
+    assert "1 files counted" in report["counted"]
+    pd.testing.assert_frame_equal(figures, evaluate(store)[1])

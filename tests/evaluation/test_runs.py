@@ -192,3 +192,18 @@ def test_words_of_rows_that_take_no_part_move_no_row(bench: Bench) -> None:
     figures = bench.read("figures")
     (whole,) = figures[figures.level == "all"].to_dict("records")
     assert (whole["tp"], whole["fn"], whole["fp"], whole["tn"]) == (20, 0, 0, 20)
+
+
+def test_ids_beyond_a_signed_number_are_refused_before_any_work(bench: Bench) -> None:
+    table = pa.table(
+        {
+            "image_id": pa.array([2**63 + 1, 2], pa.uint64()),
+            "category": ["tile", "tile"],
+            "is_defect": [True, False],
+            "a": [0.9, 0.1],
+        }
+    )
+    pq.write_table(table, bench.table)
+    bench.policy("p", at_least("a", 0.5))
+    with pytest.raises(InputError, match=r"columns\.image_id: .*uint64.* cast it to int64"):
+        bench.evaluate()
