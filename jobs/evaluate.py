@@ -11,6 +11,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> str:
         config = parse(EvaluateConfig, __doc__ or "", argv)
+        from pipeline.evaluation.pictures import thumbnails
         from pipeline.report.evaluation import evaluate_summary
         from pipeline.report.evaluation_file import with_page
 
@@ -18,8 +19,10 @@ def main(argv: list[str] | None = None) -> int:
             from pipeline.stages.evaluate import run_evaluate_on_cluster as run_evaluate
         else:
             from pipeline.evaluation.evaluate import run_evaluate
-        report = with_page(run_evaluate(config), html=config.html, pictures=config.thumbnails)
-        return evaluate_summary(report)
+        pictures = thumbnails if config.thumbnails else None
+        return evaluate_summary(
+            with_page(run_evaluate(config), html=config.html, pictures=pictures)
+        )
 
     return exit_status(job)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.evaluation.groups import LABEL_CODES
-from pipeline.evaluation.rows import NAMED, RowSource
+from pipeline.evaluation.rows import NAMED, RowSource, typed
 from pipeline.policy.choosing.champion import Flips, compare
 from pipeline.policy.choosing.confusion import DECISIONS
 from pipeline.policy.language import OUTCOMES, Resolved, decide
@@ -62,19 +62,13 @@ def _flips(
     words = pa.array(DECISIONS)
     count = len(both[0])
     data: dict[str, Any] = {
-        "champion": pa.array([policies[0].policy.name] * count, pa.string()),
-        "challenger": pa.array([policies[1].policy.name] * count, pa.string()),
+        "champion": [policies[0].policy.name] * count,
+        "challenger": [policies[1].policy.name] * count,
         "champion_decision": words.take(pa.array(both[0])),
         "challenger_decision": words.take(pa.array(both[1])),
     } | columns
-    arrays = [_typed(data[field.name], field.type) for field in FLIPS]
+    arrays = [typed(data[field.name], field.type) for field in FLIPS]
     return pa.table(arrays, schema=FLIPS)
-
-
-def _typed(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    return array.cast(kind)
 
 
 def _record(champion: Resolved, challenger: Resolved, crossed: Any) -> dict[str, Any]:

@@ -99,13 +99,13 @@ def decisions(source: RowSource, policy: Resolved) -> Iterator[pa.Table]:
     for batch in source.batches():
         found = reasons(policy, source.language_rows(batch, policy))
         says = pa.array([one.says for one in found.explanations], pa.string())
-        data = {name: plain(batch.columns[name]) for name in NAMED} | {
+        data = {name: batch.columns[name] for name in NAMED} | {
             "decision": words.take(pa.array(found.outcome.astype(np.int64))),
             "reason": says.take(pa.array(found.reason)),
             "policy": [policy.policy.name] * len(found.outcome),
             "digest": [policy.digest] * len(found.outcome),
         }
-        yield pa.table([_typed(data[f.name], f.type) for f in DECISIONS], schema=DECISIONS)
+        yield pa.table([typed(data[f.name], f.type) for f in DECISIONS], schema=DECISIONS)
 
 
 def plain(column: pa.Array) -> pa.Array:
@@ -113,8 +113,9 @@ def plain(column: pa.Array) -> pa.Array:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _typed(values: Any, kind: pa.DataType) -> pa.Array:
-    array = values if isinstance(values, pa.Array) else pa.array(values, kind)
+def typed(values: Any, kind: pa.DataType) -> pa.Array:
+    """Values as a column of a type; labels that are 0 and 1 become false and true."""
+    array = plain(values) if isinstance(values, pa.Array) else pa.array(values, kind)
     if pa.types.is_boolean(kind) and pa.types.is_integer(array.type):
         return array.cast(pa.bool_())
     return array.cast(kind)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.images.decode import ImageError, decode
-from pipeline.images.thumbnail import thumbnail
 from pipeline.report.evaluation_html import (
     EvaluationReport,
     Flip,
@@ -24,29 +23,28 @@ from pipeline.report.sweep import variables_in_words
 from pipeline.tables import storage
 from pipeline.tables.evaluation_schemas import FIGURES, HISTOGRAMS, MISTAKES, QUALITY
 
+# From the uris of images and the report's folder to picture bytes by uri.
+Pictures = Callable[[Sequence[str], str], Mapping[str, bytes]]
 _TABLES = {"figures": FIGURES, "quality": QUALITY, "mistakes": MISTAKES, "histograms": HISTOGRAMS}
-# Of an image that a thumbnail is made of.
-_MOST_BYTES = 256 << 20
 # What the page tells in sections of its own.
 _TOLD = ("figures", "flips", "warnings", "sweep", "tables", "folder", "thresholds_in_use")
 
 
-def with_page(report: dict[str, Any], *, html: bool, pictures: bool) -> dict[str, Any]:
+def with_page(
+    report: dict[str, Any], *, html: bool, pictures: Pictures | None = None
+) -> dict[str, Any]:
     """Writes report.html beside the tables; the report with its place.
 
     Args:
         report: of an evaluation that was written.
         html: false leaves everything as it is.
-        pictures: show the mistakes' images, where they can be read.
+        pictures: makes thumbnails of the mistakes' images; None: the page has none.
     """
     if not html or "folder" not in report:
         return report
     page = page_of(report)
-    if pictures:
-        page = _replaced(
-            page,
-            {uri: small for uri in shown_images(page) if (small := _small(uri, report["folder"]))},
-        )
+    if pictures is not None:
+        page = replace(page, thumbnails=pictures(shown_images(page), report["folder"]))
     uri = storage.join(report["folder"], "report.html")
     storage.write_bytes(uri, evaluation_html(page).encode())
     return report | {"html": uri}
@@ -78,27 +76,9 @@ def page_of(report: Mapping[str, Any]) -> EvaluationReport:
     )
 
 
-def _replaced(page: EvaluationReport, thumbnails: Mapping[str, bytes]) -> EvaluationReport:
-    return EvaluationReport(**(vars(page) | {"thumbnails": thumbnails}))
-
-
 def _table(report: Mapping[str, Any], name: str) -> pa.Table:
     uri = report["tables"].get(name)
     return _TABLES[name].empty_table() if uri is None else storage.read_parquet(uri)
-
-
-def _small(uri: str, folder: str) -> bytes | None:
-    """A thumbnail; None where the image can't be had.
-
-    A table may be somebody else's: only what lies on this disk, or in the report's own kind of
-    store, is asked for, and no more of it than an image has.
-    """
-    if storage.is_remote(uri) and uri.partition("://")[0] != folder.partition("://")[0]:
-        return None
-    try:
-        return thumbnail(decode(storage.read_at_most(uri, _MOST_BYTES)).pixels)
-    except (ImageError, Exception):  # noqa: BLE001 - a picture is no reason to lose a report
-        return None
 
 
 def _histograms(table: pa.Table, used: Sequence[Mapping[str, Any]]) -> list[Histogram]:

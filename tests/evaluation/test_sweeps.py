@@ -17,21 +17,10 @@ from pipeline.errors import InputError
 from pipeline.evaluation.sweep.sides import sweep_sides
 from pipeline.evaluation.table import open_files
 from pipeline.policy.choosing.hold_out import held_out
-from tests.evaluation.tables import Bench
+from tests.evaluation.tables import SCHEMA, Bench
 
 GRID = [0.1, 0.35, 0.5, 0.75]
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.int64()),
-        ("group_id", pa.int64()),
-        ("category", pa.string()),
-        ("defect_type", pa.string()),
-        ("is_defect", pa.bool_()),
-        ("role", pa.string()),
-        ("a", pa.float32()),
-        ("b", pa.float64()),
-    ]
-)
+GROUPED = SCHEMA.append(pa.field("group_id", pa.int64()))
 
 
 def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -72,7 +61,7 @@ def sweep(bench: Bench, **more: Any) -> Path:
 
 def put(bench: Bench, table: pd.DataFrame) -> None:
     records = table.astype(object).where(table.notna(), None).to_dict("records")
-    bench.put(records, SCHEMA)
+    bench.put(records, GROUPED)
 
 
 def run(bench: Bench, file: Path, **changes: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pipeline.policy.choosing.confusion import Decided
 from pipeline.policy.cube import Groups, Rules
 from pipeline.policy.formula import Formula, Missing
 from pipeline.policy.language import Part, Policy, Ref, Ruling, Thresholds, Var, rulings
+from pipeline.policy.language.folding import part_of
 from pipeline.policy.language.where import Where
 from pipeline.policy.sweeps.fill import Known, fill
 from pipeline.policy.sweeps.grid import Expansion, expand
@@ -159,8 +160,7 @@ def _rules(
     found = rulings(policy, parts)
     alike: dict[Ruling, list[int]] = {}
     for number, part in enumerate(parts):
-        own = part if policy.oracle else Part(part.category)
-        alike.setdefault(found[own], []).append(number)
+        alike.setdefault(found[part_of(policy, part)], []).append(number)
     for ruling, numbers in alike.items():
         known = _known(sweeping, ruling, expansion, [parts[n] for n in numbers])
         thresholds = fill(ruling.slots, known)
@@ -196,8 +196,7 @@ def _lacking(policies: Sequence[Policy], parts: Sequence[Part]) -> Iterator[tupl
         found = rulings(policy, parts)
         needed: dict[str, list[int]] = {}
         for place, part in enumerate(parts):
-            own = part if policy.oracle else Part(part.category)
-            for score in found[own].required:
+            for score in found[part_of(policy, part)].required:
                 needed.setdefault(score, []).append(place)
         for score, places in needed.items():
             formula: Formula = Missing(score)
