@@ -19,10 +19,9 @@ def main(argv: list[str] | None = None) -> int:
             from pipeline.stages.evaluate import run_evaluate_on_cluster as run_evaluate
         else:
             from pipeline.evaluation.evaluate import run_evaluate
+        report = run_evaluate(config)
         pictures = thumbnails if config.thumbnails else None
-        return evaluate_summary(
-            with_page(run_evaluate(config), html=config.html, pictures=pictures)
-        )
+        return evaluate_summary(with_page(report, html=config.html, pictures=pictures))
 
     return exit_status(job)
 

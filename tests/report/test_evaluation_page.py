@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from pipeline.evaluation.pictures import thumbnails
 from pipeline.report.evaluation_file import with_page
 from tests.evaluation.tables import Bench
 from tests.report.page import Element, parsed
@@ -39,7 +40,7 @@ def page(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Elem
     cracks = {"all": [{"defect_type": ["crack", "hole"]}, rules["distance"]]}
     bench.policy(ORACLE, {"any": [cracks, rules["probability"]]}, oracle=True)
     report = bench.evaluate(columns={"is_defect": "label", "uri": "path"})
-    told = with_page(report, html=True, pictures=True)
+    told = with_page(report, html=True, pictures=thumbnails)
     return parsed(Path(told["html"]).read_text())
 
 
