@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import InputError
-from pipeline.models.resnet import default_device
+from pipeline.models.memory import in_batches
+from pipeline.models.resnet import default_device, padded
 from pipeline.models.specs import DetectorSettings
 
 # ultralytics stops suppressing boxes after a time, and then drops images' boxes without an
@@ -64,19 +65,19 @@ class Detector:
         self.class_names: dict[int, str] = {int(k): str(v) for k, v in self._model.names.items()}
 
     def detect(self, images: np.ndarray) -> list[Boxes]:
-        """Boxes in (N, S, S, 3) uint8 RGB letterboxed images, one entry per image."""
-        found: list[Boxes] = []
-        for start in range(0, len(images), self.settings.batch_size):
-            found += self._detect_batch(images[start : start + self.settings.batch_size])
-        return found
+        """Boxes in (N, S, S, 3) uint8 RGB letterboxed images, one entry per image.
 
-    def _detect_batch(self, images: np.ndarray) -> list[Boxes]:
+        Raises:
+            NoMemoryError: images that find no room even alone.
+        """
+        batches = in_batches(self._detect_batch, images, self.settings.batch_size)
+        return [boxes for batch in batches for boxes in batch]
+
+    def _detect_batch(self, images: np.ndarray, size: int) -> list[Boxes]:
         from ultralytics.utils.nms import non_max_suppression
 
         # One shape for every batch, for the reason given in `in_fixed_batches`.
-        batch = np.zeros((self.settings.batch_size, *images.shape[1:]), np.uint8)
-        batch[: len(images)] = images
-        tensor = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float() / 255
+        tensor = padded(images, size, self.device)
         with torch.inference_mode():
             predictions = self._model(tensor)
             kept = non_max_suppression(

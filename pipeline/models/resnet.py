@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from pipeline.models.memory import in_batches
 from pipeline.models.specs import LAYERS
 from pipeline.models.weights import fill
 
@@ -91,14 +92,24 @@ def in_fixed_batches(
 
     Returns:
         For each output of `run`, an array with N rows.
+
+    Raises:
+        NoMemoryError: images that find no room even alone.
     """
-    parts: list[list[np.ndarray]] = []
-    for start in range(0, max(len(images), 1), size):
-        chunk = images[start : start + size]
-        batch = np.zeros((size, *images.shape[1:]), np.uint8)
-        batch[: len(chunk)] = chunk
-        tensor = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255
+
+    def one(chunk: np.ndarray, shape: int) -> list[np.ndarray]:
+        tensor = padded(chunk, shape, device)
         with torch.inference_mode():
             outputs = run(tensor)
-        parts.append([output[: len(chunk)].cpu().numpy() for output in outputs])
+        return [output[: len(chunk)].cpu().numpy() for output in outputs]
+
+    # No image at all takes a pass as well: its outputs tell the shapes.
+    parts = in_batches(one, images, size) or [one(images, 1)]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def padded(images: np.ndarray, size: int, device: torch.device) -> Tensor:
+    """(size, 3, H, W) float32 in [0, 1] of up to `size` (N, H, W, 3) uint8 images, then black."""
+    batch = np.zeros((size, *images.shape[1:]), np.uint8)
+    batch[: len(images)] = images
+    return torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255

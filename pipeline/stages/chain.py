@@ -14,6 +14,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from pipeline.scoring.prepare import PrepareOptions
+from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
 from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.tables import storage
@@ -78,6 +79,7 @@ def build_chain(
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=DECODE_CPUS,
+        max_retries=TASK_RETRIES,
     ).repartition(target_num_rows_per_block=plan.block_rows)
     rows = rows.map_batches(
         prepare_block,
@@ -85,6 +87,7 @@ def build_chain(
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=DECODE_CPUS,
+        max_retries=TASK_RETRIES,
     )
     for pool in plan.pools:
         rows = rows.map_batches(
@@ -94,6 +97,7 @@ def build_chain(
             batch_format="pyarrow",
             # One block; Ray Data insists on a number where a GPU is asked for.
             batch_size=plan.block_rows,
+            max_task_retries=TASK_RETRIES,
             **_resources(pool.plan),
         )
     return rows.map_batches(
@@ -102,6 +106,7 @@ def build_chain(
         batch_format="pyarrow",
         batch_size=plan.commit_rows,
         num_cpus=COMMIT_CPUS,
+        max_retries=TASK_RETRIES,
     )
 
 
@@ -115,6 +120,7 @@ def quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
+    context.max_consecutive_actor_init_deaths = INIT_DEATHS
     # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.
     context.raise_original_map_exception = True
     context.wait_for_min_actors_s = _ACTOR_START_S

@@ -18,6 +18,7 @@ from pipeline.errors import InputError, RunError
 from pipeline.models.augment import Augmentation
 from pipeline.models.epochs import EpochSettings
 from pipeline.scoring.prepare import options_for
+from pipeline.stages.attempts import TASK_RETRIES
 from pipeline.stages.chain import quiet
 from pipeline.stages.classifier_failures import FAILURE_COLUMNS, Failures
 from pipeline.stages.classifier_images import ImageSettings
@@ -174,6 +175,7 @@ def _images(work: Work) -> Dataset:
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=DECODE_CPUS,
+        max_retries=TASK_RETRIES,
     )
     images.context.execution_options.preserve_order = True
     kept = len(table) * config.image_size**2 * 3 <= _KEPT_BYTES

@@ -30,6 +30,15 @@ _LEAST_CPUS = 2
 _TOLERANCE = 1e-6
 # Where Ray Data's own words begin in the text of an error that a worker raised.
 _RAY_DATA_ADDS = "\nFailed to apply UDF transform"
+# Workers and nodes that died more often than work is tried again.
+_DEATHS = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.RayActorError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.NodeDiedError,
+)
+_CONTINUES = "what is committed is safe, and the same command continues"
 # Shares are rounded down to this, the resolution in which they are shown.
 _SHARE_STEP = 0.01
 
@@ -239,13 +248,26 @@ def plain_errors() -> Iterator[None]:
     """Lets what a worker raised for people through as itself.
 
     Ray wraps it, and Ray Data adds advice on its own settings to the text.
+
+    Raises:
+        RunError: workers or nodes died beyond what is tried again.
     """
     try:
         yield
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError | RunError):
             raise type(error.cause)(str(error.cause).split(_RAY_DATA_ADDS)[0]) from None
+        if isinstance(error.cause, OSError):
+            raise RunError(f"{_told(error.cause)}; {_CONTINUES}") from None
         raise
+    except _DEATHS as error:
+        raise RunError(f"ray: {_told(error)}; {_CONTINUES}") from None
+
+
+def _told(error: BaseException) -> str:
+    """The first line of an error, with its kind."""
+    lines = str(error).split(_RAY_DATA_ADDS)[0].strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def result_of(reference: Any) -> Any:
@@ -255,4 +277,8 @@ def result_of(reference: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError | RunError | DamagedPartError):
             raise error.cause from None
+        if isinstance(error.cause, OSError):
+            raise RunError(f"{_told(error.cause)}; {_CONTINUES}") from None
         raise
+    except _DEATHS as error:
+        raise RunError(f"ray: {_told(error)}; {_CONTINUES}") from None

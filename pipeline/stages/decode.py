@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import pyarrow as pa
 
+from pipeline.scoring.isolated import IsolatedPreparer
 from pipeline.scoring.prepare import Failure, Prepared, PrepareOptions, prepare
+from pipeline.stages.attempts import attempt
 from pipeline.stages.columns import pack
 from pipeline.tables import storage
 
@@ -37,14 +39,25 @@ def prepare_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
     Columns added: width, height, format, error_type, error_message, and `square` and
     `letterboxed` as far as the options ask for them.
     """
+    results = prepare_images(rows, options)
+    return _with_results(rows.drop_columns(["sha256"]), results, options)
+
+
+def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | Failure]:
+    """The images of manifest rows (`uri`, `sha256`), each prepared or with its reason.
+
+    In a task whose worker died before, one of them may have killed it: then each is decoded in a
+    process that may die.
+    """
     cv2.setNumThreads(1)  # a task reserves one CPU
     uris, digests = rows.column("uri").to_pylist(), rows.column("sha256").to_pylist()
+    if attempt():
+        with IsolatedPreparer() as isolated:
+            return [isolated.prepare(*item, options) for item in zip(uris, digests, strict=True)]
     if any(storage.is_remote(uri) for uri in uris):
         with ThreadPoolExecutor(_REMOTE_READS) as pool:
-            results = list(pool.map(prepare, uris, digests, [options] * len(uris)))
-    else:
-        results = [prepare(*item, options) for item in zip(uris, digests, strict=True)]
-    return _with_results(rows.drop_columns(["sha256"]), results, options)
+            return list(pool.map(prepare, uris, digests, [options] * len(uris)))
+    return [prepare(*item, options) for item in zip(uris, digests, strict=True)]
 
 
 def _with_results(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import ray
 
 from pipeline.images.fingerprint import HASH_BYTES, HASH_SIDE, perceptual_hash
-from pipeline.scoring.prepare import Failure, PrepareOptions, prepare
+from pipeline.scoring.prepare import Failure, PrepareOptions
+from pipeline.stages.attempts import TASK_RETRIES
 from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import plain_errors, result_of
+from pipeline.stages.decode import prepare_images
 from pipeline.stats.duplicates import ROW_CHUNK, FoundPairs, PairSearch, find_pairs, merge_found
 
 # Images per task: enough to be worth a task, few enough to share out.
@@ -53,6 +54,7 @@ def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=1,
+        max_retries=TASK_RETRIES,
     )
     with plain_errors():
         found = list(hashed.iter_batches(batch_size=None, batch_format="pyarrow"))
@@ -67,16 +69,15 @@ def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
 
 
 def _hash_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
-    cv2.setNumThreads(1)  # a task reserves one CPU
     results: list[dict[str, Any]] = []
-    for row in rows.to_pylist():
-        image = prepare(row["uri"], row["sha256"], options)
+    images = prepare_images(rows, options)
+    for place, image in zip(rows.column("place").to_pylist(), images, strict=True):
         if isinstance(image, Failure):
             found: dict[str, Any] = {"failure": f"{image.error_type}: {image.message}"}
         else:
             assert image.square is not None  # noqa: S101 - the options ask for it
             found = {"hash": perceptual_hash(image.square).tobytes()}
-        results.append({"place": row["place"]} | found)
+        results.append({"place": place} | found)
     return pa.Table.from_pylist(results, schema=_HASHES)
 
 

@@ -26,7 +26,7 @@ from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
-from pipeline.stages.pools import with_features, without_value
+from pipeline.stages.pools import in_memory, with_features, without_value
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
@@ -44,6 +44,7 @@ from pipeline.tables.ledger import (
     remove_work,
     settled_ids,
 )
+from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
 from pipeline.tables.schemas import ERRORS, FEATURES
@@ -91,10 +92,11 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
             remove_work(work.places.folder)
             mark_latest(work.places.store, report["bundle"])
             return report | {"already_fitted": True}
-    with connected(config.ray):
+    what = f"fit {work.places.run_id}"
+    with locked(work.places.folder, what) as lock, connected(config.ray):
         plans = plan_pools({"features": config.features}, config.ray.resource_wait_s)
         start_or_continue(work.places, work.identity, _facts(work))
-        _extract(work, plans["features"])
+        _extract(work, plans["features"], lock)
         commits = read_commits(work.places.folder)
         _account(work, commits)
         try:
@@ -105,8 +107,9 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
                 f"fit {work.places.run_id}: {error.file}: {error.reason}; the same command reads "
                 "its images again"
             ) from None
-    storage.write_json(work.places.report, report)
-    remove_work(work.places.folder)
+        lock.require()
+        storage.write_json(work.places.report, report)
+        remove_work(work.places.folder)
     return report
 
 
@@ -181,7 +184,7 @@ def _facts(work: FitWork) -> dict[str, Any]:
     }
 
 
-def _extract(work: FitWork, plan: PoolPlan) -> None:
+def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
     """The backbone pass: features of every training image into the run's parts."""
     wanted = np.sort(np.concatenate(list(work.ids.values())))
     done = settled_ids(read_commits(work.places.folder))
@@ -197,7 +200,7 @@ def _extract(work: FitWork, plan: PoolPlan) -> None:
     progress = Progress(len(np.setdiff1d(wanted, done)), _PROGRESS_S, "read")
     outage = OutageGuard(len(wanted), config.max_unreachable)
     chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
-    watch(chain, progress, outage)
+    watch(chain, progress, outage, lock)
 
 
 class FitActor:
@@ -215,7 +218,9 @@ class FitActor:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `pooled` and `cells`, drops the image."""
         images, present = unpack(rows.column(SQUARE))
-        features = self._backbone.features(images)
+        features, present, rows = in_memory(
+            lambda kept: self._backbone.features(images[kept]), present, rows
+        )
         rows = with_features(rows, features.cells, features.pooled, present, "cells")
         rows = without_value(rows, present[~features.finite()], "features")
         return rows.drop_columns([SQUARE])

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import RunError
 from pipeline.images.geometry import letterbox_to_image
+from pipeline.models.memory import NoMemoryError, halved_batches
 from pipeline.scoring.bundle import Bundle, open_bundle
+from pipeline.stages.attempts import attempt
 from pipeline.stages.columns import spread, unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.tables import storage
-from pipeline.tables.schemas import NOT_FINITE
+from pipeline.tables.schemas import NOT_FINITE, OUT_OF_MEMORY
 
+Result = TypeVar("Result")
 _REASON = ("error_type", "error_message")
 BOX = pa.struct(
     [
@@ -61,10 +67,13 @@ class DetectorActor:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `boxes`; null where there is no image."""
         images, present = unpack(rows.column(LETTERBOXED))
+        detected, present, rows = in_memory(
+            lambda kept: self._detector.detect(images[kept]), present, rows
+        )
         found: list[list[dict[str, object]] | None] = [None] * len(rows)
         sizes = zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True)
         size_of = dict(enumerate(sizes))
-        for row, boxes in zip(present, self._detector.detect(images), strict=True):
+        for row, boxes in zip(present, detected, strict=True):
             width, height = size_of[row]
             corners = letterbox_to_image(boxes.corners, images.shape[1], width, height)
             found[row] = [
@@ -98,8 +107,10 @@ class FeatureActor:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `anomaly_cells`, `anomaly_pooled` and, if they are kept, the features."""
         images, present = unpack(rows.column(SQUARE))
-        names = rows.column("category").to_pylist()
-        scores = self._scorer.score(images, [names[row] for row in present])
+        names = np.array(rows.column("category").to_pylist(), object)[present]
+        scores, present, rows = in_memory(
+            lambda kept: self._scorer.score(images[kept], names[kept].tolist()), present, rows
+        )
         total = len(rows)
         for name in ("cells", "pooled"):
             column = spread(getattr(scores, name), present, total, pa.float32())
@@ -115,17 +126,58 @@ class FeatureActor:
         return rows.drop_columns(list(self._settings.drop))
 
 
+def in_memory(
+    compute: Callable[[np.ndarray], Result], present: np.ndarray, rows: pa.Table
+) -> tuple[Result, np.ndarray, pa.Table]:
+    """What `compute` makes of the images that memory holds; the others become errors.
+
+    Args:
+        compute: from (M,) int64 places among the N images to the result of those.
+        present: (N,) int64 numbers of the rows that have an image.
+        rows: the rows.
+
+    Returns:
+        The result, the numbers of the rows that it is of, and the rows with their errors.
+
+    Raises:
+        RunError: none of the images finds room.
+    """
+    kept = np.arange(len(present))
+    # A worker that memory's end killed said nothing: its work is tried in smaller batches.
+    with halved_batches(attempt()):
+        while True:
+            try:
+                return compute(kept), present[kept], rows
+            except NoMemoryError as error:
+                lost, kept = kept[error.rows], np.delete(kept, error.rows)
+            if not len(kept):
+                raise RunError(
+                    f"pools: a model finds no memory for a single one of {len(lost)} images; give "
+                    "its actors a machine or a GPU with more memory, or let fewer share it; the "
+                    "same command continues"
+                )
+            rows = _as_errors(
+                rows,
+                present[lost],
+                OUT_OF_MEMORY,
+                "a model finds no memory for it, even alone; give the actor a machine or a GPU "
+                "with more, or let fewer share it",
+            )
+
+
 def without_value(rows: pa.Table, strange: np.ndarray, what: str) -> pa.Table:
     """Makes rows of which a network gave no number to errors, instead of nulls or a lost run."""
-    if not len(strange):
+    message = f"its {what} are not finite (NaN or infinity); do the weights fit this kind of image?"
+    return _as_errors(rows, strange, NOT_FINITE, message)
+
+
+def _as_errors(rows: pa.Table, which: np.ndarray, kind: str, message: str) -> pa.Table:
+    if not len(which):
         return rows
     types, messages = (rows.column(name).to_pylist() for name in _REASON)
-    for row in strange:
-        types[row] = types[row] or NOT_FINITE
-        messages[row] = messages[row] or (
-            f"{rows.column('uri')[int(row)]}: its {what} are not finite (NaN or infinity); "
-            "do the weights fit this kind of image?"
-        )
+    for row in which:
+        types[row] = types[row] or kind
+        messages[row] = messages[row] or f"{rows.column('uri')[int(row)]}: {message}"
     for name, values in zip(_REASON, (types, messages), strict=True):
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, name, pa.array(values, pa.string()))
@@ -161,7 +213,9 @@ class ClassifierActor:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `defect_logit` and `defect_probability`."""
         images, present = unpack(rows.column(SQUARE))
-        logits, probabilities = self._classifier.score(images)
+        (logits, probabilities), present, rows = in_memory(
+            lambda kept: self._classifier.score(images[kept]), present, rows
+        )
         for name, values in (("defect_logit", logits), ("defect_probability", probabilities)):
             rows = rows.append_column(name, spread(values, present, len(rows), pa.float32()))
         rows = without_value(rows, present[~np.isfinite(logits)], "logits")

@@ -12,6 +12,7 @@ from ray.data import Dataset
 
 from pipeline.scoring.outage import OutageGuard
 from pipeline.stages.cluster import plain_errors
+from pipeline.tables.lock import RunLock
 
 log = logging.getLogger("linescore")
 
@@ -78,11 +79,12 @@ class Progress:
         )
 
 
-def watch(commits: Dataset, progress: Progress, outage: OutageGuard) -> None:
+def watch(commits: Dataset, progress: Progress, outage: OutageGuard, lock: RunLock) -> None:
     """Runs the chain, whose rows are the summaries of its commits, to its end.
 
     Raises:
-        RunError: the archive can't be reached.
+        RunError: the archive can't be reached, workers kept dying, or another driver has taken
+            the run over.
     """
     try:
         with plain_errors():
@@ -90,5 +92,6 @@ def watch(commits: Dataset, progress: Progress, outage: OutageGuard) -> None:
                 for row in summary.to_pylist():
                     progress.add(row["scored"], row["failed"])
                     outage.add(row["unreachable"])
+                lock.require_unless_lost()
     finally:
         progress.close()

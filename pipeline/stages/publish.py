@@ -24,6 +24,7 @@ from pipeline.tables.ledger import (
     recovered_ids,
     remove_work,
 )
+from pipeline.tables.lock import RunLock
 from pipeline.tables.manifest import Manifest
 from pipeline.tables.publication import (
     FileLimits,
@@ -50,11 +51,13 @@ def publish(
     bundle: Bundle,
     config: ScoreConfig,
     facts: dict[str, Any],
+    lock: RunLock,
 ) -> dict[str, Any]:
     """Checks that nothing is lost, writes the tables and the record, and returns the report.
 
     Raises:
-        RunError: manifest = scored + errors doesn't hold; names the ids.
+        RunError: manifest = scored + errors doesn't hold; names the ids. Or the run was taken
+            over.
         DamagedPartError: a part is not what its commit says.
     """
     started = time.monotonic()
@@ -69,6 +72,7 @@ def publish(
         )
     report = _report(places, manifest, bundle, files, rows, facts)
     report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
+    lock.require()  # the last look before the tables are visible
     storage.write_json(places.report, report)
     storage.write_json(places.published, published_record(places.store, files, _record(report)))
     remove_work(places.folder)

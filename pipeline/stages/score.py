@@ -32,6 +32,7 @@ from pipeline.tables.ledger import (
     remove_work,
     settled_ids,
 )
+from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.manifest import Manifest, open_manifest
 from pipeline.tables.runs import RunPlaces, start_or_continue
 
@@ -66,16 +67,22 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
     """
     work = _open(config)
     if storage.exists(work.places.published):
-        start_or_continue(work.places, _identity(work), {})
-        remove_work(work.places.folder)  # a kill may have come between record and clean-up
-        report: dict[str, Any] = storage.read_json(work.places.report)
-        return report | {"already_published": True}
-    with connected(config.ray):
+        return _published_before(work)
+    with locked(work.places.folder, f"run_id {work.places.run_id}") as lock, connected(config.ray):
+        if storage.exists(work.places.published):
+            return _published_before(work)  # by the driver that held the lock
         plans = plan_pools(
             {name: getattr(config.pools, name) for name in work.models}, config.ray.resource_wait_s
         )
         resumed = start_or_continue(work.places, _identity(work), _facts(work, plans))
-        return _score_and_publish(work, plans, resumed)
+        return _score_and_publish(work, plans, resumed, lock)
+
+
+def _published_before(work: Work) -> dict[str, Any]:
+    start_or_continue(work.places, _identity(work), {})
+    remove_work(work.places.folder)  # a kill may have come between record and clean-up
+    report: dict[str, Any] = storage.read_json(work.places.report)
+    return report | {"already_published": True}
 
 
 def _open(config: ScoreConfig) -> Work:
@@ -158,7 +165,9 @@ def _facts(work: Work, plans: dict[str, PoolPlan]) -> dict[str, Any]:
     }
 
 
-def _score_and_publish(work: Work, plans: dict[str, PoolPlan], resumed: bool) -> dict[str, Any]:
+def _score_and_publish(
+    work: Work, plans: dict[str, PoolPlan], resumed: bool, lock: RunLock
+) -> dict[str, Any]:
     progress = Progress(work.manifest.rows, work.config.progress_s)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
@@ -171,11 +180,12 @@ def _score_and_publish(work: Work, plans: dict[str, PoolPlan], resumed: bool) ->
         else:
             done = committed_ids(commits)
         if len(done) < work.manifest.rows:
-            _score(work, plans, done, progress)
+            _score(work, plans, done, progress, lock)
         try:
             timing = {"seconds": progress.seconds, "first_commit_s": progress.first_commit_s}
             facts = {"resumed": resumed, "committed_before": before, "scoring": timing}
-            return publish(work.places, work.manifest, work.bundle, work.config, facts)
+            lock.require()
+            return publish(work.places, work.manifest, work.bundle, work.config, facts, lock)
         except DamagedPartError as error:
             _drop(work, error)
     raise RunError(
@@ -217,7 +227,9 @@ def _announce(work: Work, plans: dict[str, PoolPlan], before: int, resumed: bool
             )
 
 
-def _score(work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: Progress) -> None:
+def _score(
+    work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: Progress, lock: RunLock
+) -> None:
     chain = build_chain(
         _chain_plan(work, plans, done),
         commit_block,
@@ -227,7 +239,7 @@ def _score(work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: P
             "keep": work.config.keep_features,
         },
     )
-    watch(chain, progress, OutageGuard(work.manifest.rows, work.config.max_unreachable))
+    watch(chain, progress, OutageGuard(work.manifest.rows, work.config.max_unreachable), lock)
 
 
 def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> ChainPlan:

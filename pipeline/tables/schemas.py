@@ -128,8 +128,10 @@ ERRORS = table_schema(
 # Why an image could not be had: it may be there the next time, so a run that continues tries again.
 UNREACHABLE_ERRORS = ("not_found", "permission_denied", "read_error")
 # Why an image could not be scored, beside the kinds that decoding tells: what a network made of
-# it is no number, and what fetching found.
+# it is no number, it killed its decoder, it is more than memory holds, and what fetching found.
 NOT_FINITE = "not_finite"
+WORKER_CRASH = "worker_crash"
+OUT_OF_MEMORY = "out_of_memory"
 FETCH_ERRORS = (*UNREACHABLE_ERRORS, "content_changed", "not_a_file")
 
 RUN_TABLES = {"scores": SCORES, "detections": DETECTIONS, "errors": ERRORS, "features": FEATURES}

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 
 # botocore is an S3 client's own dependency; its classes are told by name, so that a
 # local run never imports it.
@@ -35,6 +35,8 @@ CONNECTION_ERRORS = {
     "HTTPClientError",
     "ReadTimeoutError",
 }
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 # Arrow's: no Parquet at all, and a footer or a page that can't be decoded.
 DAMAGED_PARQUET = (pa.ArrowInvalid, OSError)
@@ -160,7 +162,11 @@ def exists(uri: str) -> bool:
 
 
 def write_bytes(uri: str, content: bytes) -> None:
-    """Writes a file so that readers see all of it or nothing, also after a kill."""
+    """Writes a file so that readers see all of it or nothing, also after a kill.
+
+    Raises:
+        RunError: the disk is full.
+    """
     fs, path = filesystem(uri)
     if is_remote(uri):
         fs.pipe_file(path, content)  # one PUT: S3 shows whole objects only
@@ -173,9 +179,38 @@ def write_bytes(uri: str, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)  # noqa: PTH105
-    except OSError:
+    except OSError as error:
         remove(partial)
+        if error.errno in _NO_SPACE:
+            raise RunError(
+                f"{uri}: no space left on the store ({error.strerror}); what is committed is safe: "
+                "make room, and the same command continues"
+            ) from None
         raise
+
+
+def create_bytes(uri: str, content: bytes) -> bool:
+    """Writes a file only where there is none; whether it did. Of several at once one does.
+
+    A store that ignores the condition of a PUT (S3 knows it since 2024) lets the last one win.
+    """
+    fs, path = filesystem(uri)
+    if is_remote(uri):
+        try:
+            fs.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        write_bytes(partial, content)
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    finally:
+        remove(partial)
+    return True
 
 
 def remove(uri: str) -> None:
@@ -183,6 +218,16 @@ def remove(uri: str) -> None:
     fs, path = filesystem(uri)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def remove_empty(folder: str) -> None:
+    """Removes a folder and the one around it where nothing is in them; S3 has no folders."""
+    if not is_remote(folder):
+        for path in (folder, os.path.dirname(folder)):  # noqa: PTH120
+            try:
+                os.rmdir(path)  # noqa: PTH106
+            except OSError:
+                return
 
 
 def list_names(folder: str) -> list[str]:
