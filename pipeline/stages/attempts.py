@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ray
 
-# Tries of a task after the first: enough for a night of spot instances that come and go, and an
-# end to what kills every worker that touches it.
-TASK_RETRIES = 8
-# Deaths of actors at model load, one after the other, before the model is to blame.
+# Tries of a task after the first, and lives of an actor: enough for a night of spot instances
+# that come and go, and an end to what kills every worker that touches it. Ray's own is for ever.
+TASK_RETRIES = 10
+# Exceptions of actors at model load, one after the other, before the model is to blame.
 INIT_DEATHS = 3
 
 

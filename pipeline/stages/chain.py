@@ -97,6 +97,7 @@ def build_chain(
             batch_format="pyarrow",
             # One block; Ray Data insists on a number where a GPU is asked for.
             batch_size=plan.block_rows,
+            max_restarts=TASK_RETRIES,
             max_task_retries=TASK_RETRIES,
             **_resources(pool.plan),
         )

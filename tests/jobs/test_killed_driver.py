@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
@@ -121,3 +122,47 @@ def test_a_run_of_400_images_killed_five_times_publishes_the_same_tables(
     tiny_store: TinyStore, cluster: str, tmp_path: Path
 ) -> None:
     check_kills(tiny_store, cluster, tmp_path, 400, [0.02, 0.25, 0.5, 0.75, 0.95])
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(1500)
+def test_twenty_kills_in_a_row_at_any_moment_change_no_table(
+    tiny_store: TinyStore, cluster: str, tmp_path: Path
+) -> None:
+    archive = noise_archive(tmp_path / "archive", 399)
+    manifest = run_index(
+        IndexConfig(source=str(archive), store=str(tmp_path), name="m", category="tile")
+    )["manifest"]
+    settings = {"manifest": manifest, "bundle": tiny_store.bundle, "run_id": "night"}
+    settings |= {"commit_rows": COMMIT_ROWS, "block_rows": COMMIT_ROWS, "file_rows": 50}
+    calm = tmp_path / "calm"
+    run_score(ScoreConfig.model_validate(settings | {"store": str(calm)}))
+    moments = random.Random(20)
+    store, kills, finished = tmp_path / "killed-0", 0, 0
+    while kills < 20 or not (store / "published/night.json").exists():
+        arguments = [f"{key}={value}" for key, value in (settings | {"store": store}).items()]
+        driver = subprocess.Popen(
+            [sys.executable, "jobs/score.py", *arguments],
+            cwd=ROOT,
+            env=job_environment(cluster),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            _, errors = driver.communicate(timeout=moments.uniform(1, 16) if kills < 20 else 300)
+            assert driver.returncode == 0, errors
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.communicate()
+            kills += 1
+            print(f"kill {kills}: {count(store, 'runs/night/' + COMMITS)} commits")
+            continue
+        for name in ("scores", "detections", "errors"):
+            found = load_table(str(store), "night", name)
+            assert found.equals(load_table(str(calm), "night", name)), name
+        finished += 1
+        if kills < 20:
+            store = tmp_path / f"killed-{finished}"
+    print(f"{kills} kills, {finished} runs finished")

@@ -1,0 +1,44 @@
+"""Scores on a cluster of three nodes, one of which is torn away in the middle; run by a test.
+
+Arguments: the commits after which the node goes, then the settings of jobs/score.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+from jobs.score import main
+from pipeline.config import ScoreConfig, parse
+
+CPUS_PER_NODE = 2
+STORE_BYTES = 200 * 1024**2
+
+
+def lose(cluster: Cluster, folder: Path, commits: int) -> None:
+    """Removes the node that was added last, without a warning, once so many commits are there."""
+    while len(list(folder.glob("commits/*.json"))) < commits:
+        time.sleep(0.01)
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    print("a node is gone", flush=True)
+
+
+if __name__ == "__main__":
+    settings = sys.argv[2:]
+    config = parse(ScoreConfig, "", settings)
+    cluster = Cluster()
+    for _ in range(3):
+        cluster.add_node(num_cpus=CPUS_PER_NODE, object_store_memory=STORE_BYTES)
+    thread = threading.Thread(
+        target=lose,
+        args=(cluster, Path(config.store) / "runs" / str(config.run_id), int(sys.argv[1])),
+    )
+    thread.start()
+    status = main([*settings, f"ray.address={cluster.address}"])
+    thread.join()
+    cluster.shutdown()
+    sys.exit(status)
