@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.sections import LimitsConfig, RayConfig, Section
+from pipeline.config.sections import LimitsConfig, RayConfig, S3Config, Section
 
 # Shares are added in floating point.
 _SHARE_TOLERANCE = 1e-6
@@ -28,6 +28,8 @@ class IndexConfig(Section):
     """Category of the images of a plain folder, or of list rows without one."""
     max_bytes: int = Field(default=1_000_000_000, ge=1)
     """Largest file that is read."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -131,5 +133,7 @@ class SplitConfig(Section):
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
     more the job stops, as in an outage."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""

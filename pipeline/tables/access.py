@@ -57,8 +57,15 @@ def s3_access(environment: Mapping[str, str] | None = None) -> S3Access:
         if place is not None and name not in found:
             found[name] = variables[place]
             if name == "endpoint_url":
-                require_endpoint(found[name], place)
+                _check_endpoint(found[name], place)
     return S3Access(**found)
+
+
+def _check_endpoint(url: str, variable: str) -> None:
+    try:
+        checked_endpoint(url)
+    except InputError as error:
+        raise InputError(f"{variable}: {error}") from None
 
 
 def for_workers() -> dict[str, str]:
@@ -72,34 +79,32 @@ def for_workers() -> dict[str, str]:
     return {VARIABLE: json.dumps(told)} if changed else {}
 
 
-def require_endpoint(url: str, field: str) -> None:
-    """Refuses what is no address of a store.
+def checked_endpoint(url: str) -> str:
+    """The address of a store, if it is one.
 
     Raises:
         InputError: it is no http(s) URL, or holds a user and a password.
     """
-    require_no_secret(url, field)
+    require_no_secret(url)
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
     if not sound:
-        raise InputError(
-            f"{field}: {url!r}: is no URL of a store; write it like https://minio.plant:9000"
-        )
+        raise InputError(f"is no URL of a store, such as https://minio.plant:9000: {url!r}")
+    return url
 
 
-def require_no_secret(uri: str, field: str = "") -> None:
+def require_no_secret(uri: str) -> None:
     """Refuses a URI that holds a password or a signature: it would stand in tables and logs.
 
     Raises:
         InputError: it does; the message doesn't repeat it.
     """
     if holds_secret(uri):
-        named = f"{field}: " if field else ""
         raise InputError(
-            f"{named}{without_secret(uri)}: holds credentials, which would end in tables and "
+            f"{without_secret(uri)}: holds credentials, which would end in tables and "
             "logs; take them out and use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile "
             "(AWS_PROFILE), or an instance role"
         )

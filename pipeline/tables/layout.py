@@ -15,6 +15,7 @@ import pandas as pd
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
+from pipeline.tables.access import require_no_secret
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -117,12 +118,10 @@ def list_source(source: str, layout: str = "auto", category: str | None = None) 
 def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
     fs, root = storage.filesystem(source)
     fs.invalidate_cache()
-    if not fs.isdir(root):
-        if fs.exists(root):
-            raise InputError(
-                f"source: {source}: is a file; give a folder, or a list ending in .csv or .parquet"
-            )
-        raise FileNotFoundError(source)
+    if fs.info(root)["type"] != "directory":
+        raise InputError(
+            f"source: {source}: is a file; give a folder, or a list ending in .csv or .parquet"
+        )
     scheme = source.split("://", 1)[0] + "://" if storage.is_remote(source) else ""
     entries: list[Entry] = []
     stray: list[tuple[str, str]] = []
@@ -276,6 +275,7 @@ def _list_entry(row: dict[str, Any], base: str, category: str | None) -> Entry:
 def _beside_list(uri: Any, base: str) -> str:
     """A URI of a list; relative ones start in the list's folder."""
     place = str(uri)
+    require_no_secret(place)
     full = "://" in place or os.path.isabs(place)  # noqa: PTH117
     return storage.absolute(place if full else storage.join(base, place))
 

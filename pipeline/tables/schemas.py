@@ -126,7 +126,7 @@ ERRORS = table_schema(
 )
 
 # Why an image could not be had: it may be there the next time, so a run that continues tries again.
-UNREACHABLE_ERRORS = ("not_found", "permission_denied", "read_error")
+UNREACHABLE_ERRORS = ("not_found", "permission_denied", "read_error", "broken_body")
 # Why an image could not be scored, beside the kinds that decoding tells: what a network made of
 # it is no number, and what fetching found.
 NOT_FINITE = "not_finite"

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.tables.access import require_no_secret, s3_access
 from pipeline.tables.patience import NO_CREDENTIALS, StoreAwayError, code_of
 
@@ -73,35 +73,39 @@ def errors_for(uri: str, field: str) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
-        if code_of(error) == "NoSuchBucket":
-            raise InputError(f"{field}: {uri}: there is no such bucket") from None
-        raise InputError(f"{field}: {uri}: there is no such file or folder") from None
-    except PermissionError as error:
-        raise InputError(
-            f"{field}: {uri}: access denied ({error}); check the rights of the user or role"
-        ) from None
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"{field}: {uri}: {error.strerror or error}") from None
     except StoreAwayError as error:
         raise StoreAwayError(
             f"{field}: {error}; check s3.endpoint_url or AWS_ENDPOINT_URL and the network, then "
             "try again"
         ) from None
-    except Exception as error:
-        if type(error).__name__ in CREDENTIAL_ERRORS:
-            raise InputError(
-                f"{field}: {uri}: no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where an instance role gives them"
-            ) from None
-        if type(error).__name__ == "EndpointConnectionError":
-            raise InputError(
-                f"{field}: {uri}: there is no such store ({error}); check s3.endpoint_url or "
-                "AWS_ENDPOINT_URL"
-            ) from None
-        if isinstance(error, OSError) and code_of(error):
-            raise InputError(f"{field}: {uri}: the store refuses: {error}") from None
+    except (InputError, RunError):
         raise
+    except Exception as error:
+        words = _for_people(error)
+        if words is None:
+            raise
+        raise InputError(f"{field}: {uri}: {words}") from None
+
+
+def _for_people(error: Exception) -> str | None:
+    """What a failure of a file system means; None: of no kind that is known here."""
+    if isinstance(error, FileNotFoundError):
+        gone = "bucket" if code_of(error) == "NoSuchBucket" else "file or folder"
+        return f"there is no such {gone}"
+    if isinstance(error, PermissionError):
+        return f"access denied ({error}); check the rights of the user or role"
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return str(error.strerror or error)
+    if type(error).__name__ in CREDENTIAL_ERRORS:
+        return (
+            f"no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE, or run where an instance role gives them"
+        )
+    if type(error).__name__ == "EndpointConnectionError":
+        return f"there is no such store ({error}); check s3.endpoint_url or AWS_ENDPOINT_URL"
+    if isinstance(error, OSError) and code_of(error):
+        return f"the store refuses: {error}"
+    return None
 
 
 def read_bytes(uri: str) -> bytes:
