@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(answer, content, cut=kind == CUT)
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _any
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _any  # noqa: N815 - http.server's names
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -20,7 +20,7 @@ print(*server.get_host_and_port(), flush=True)
 sys.stdin.read()
 server.stop()
 """
-SECRET = "a-Secret/that+nobody=sees-7Qx"
+SECRET = "a-Secret/that+nobody=sees-7Qx"  # noqa: S105 - of the tests' own server
 
 
 @contextmanager

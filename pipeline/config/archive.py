@@ -22,6 +22,13 @@ class IndexConfig(Section):
     """The store, a folder or s3:// prefix: the manifest is <store>/manifests/<name>.parquet."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The manifest's name."""
+    since: str | None = None
+    """A manifest, or its name in the store, from which unchanged files are taken over with their
+    roles, so that only new and changed ones are read. With the manifest's own name, the first
+    night indexes everything and each later one what came since."""
+    max_gone: float = Field(default=0.2, ge=0, le=1)
+    """Share of the files of `since` that may be gone, beyond a handful; with more the job stops,
+    as in an outage."""
     layout: Literal["auto", "mvtec", "folder", "list"] = "auto"
     """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders."""
     category: str | None = None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +21,9 @@ from pipeline.tables.patience import StoreAwayError, StoreBrokenError
 
 # An uncompressed RGB image of the largest size that is decoded has 600 MB.
 MAX_BYTES = 1_000_000_000
+# Reads of a remote store that a task has in flight; what more would bring stands in docs/s3.md.
+READS_IN_FLIGHT = 8
+T = TypeVar("T")
 # Waits between tries grow from this, in seconds, with jitter, so that workers that were
 # refused together don't come back together.
 _FIRST_WAIT_S = 0.5
@@ -123,6 +129,14 @@ def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
         resize_square(image.pixels, options.square) if options.square else None,
         letterbox(image.pixels, options.letterboxed) if options.letterboxed else None,
     )
+
+
+def each_in_flight(read: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+    """Results of a read for each URI, in order; of a remote store several at once."""
+    if not any(storage.is_remote(uri) for uri in uris):
+        return [read(uri) for uri in uris]
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        return list(pool.map(read, uris))
 
 
 def fetch(uri: str, attempts: int, max_bytes: int = MAX_BYTES) -> bytes | Failure:

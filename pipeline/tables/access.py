@@ -1,4 +1,4 @@
-"""How a store in S3 is reached: the settings that are no secret, and the refusal of those that are."""
+"""How a store in S3 is reached: settings that are no secret, and the refusal of those that are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 # A user's name and password before the host, and what signs a URL for everybody who has it.
-_SECRET = re.compile(r"^[a-z0-9+.-]+://[^/?#]*@|[?&]x-amz-(signature|credential|security-token)=", re.I)
+_SECRET = re.compile(
+    r"^[a-z0-9+.-]+://[^/?#]*@|[?&]x-amz-(signature|credential|security-token)=", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def _check_endpoint(url: str, variable: str) -> None:
     try:
         checked_endpoint(url)
     except InputError as error:
-        raise InputError(f"{variable}: {error}") from None
+        raise InputError(f"{variable}: {without_secret(url)}: {error}") from None
 
 
 def for_workers() -> dict[str, str]:
@@ -92,7 +94,7 @@ def checked_endpoint(url: str) -> str:
     except ValueError:
         sound = False
     if not sound:
-        raise InputError(f"is no URL of a store, such as https://minio.plant:9000: {url!r}")
+        raise InputError("is no URL of a store, such as https://minio.plant:9000")
     return url
 
 
@@ -104,7 +106,7 @@ def require_no_secret(uri: str) -> None:
     """
     if holds_secret(uri):
         raise InputError(
-            f"{without_secret(uri)}: holds credentials, which would end in tables and "
+            f"{without_secret(uri)} holds credentials, which would end in tables and "
             "logs; take them out and use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile "
             "(AWS_PROFILE), or an instance role"
         )

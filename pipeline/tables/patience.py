@@ -19,6 +19,7 @@ _log = logging.getLogger("linescore")
 # Waits are drawn from 0 to a bound that doubles from the first to the last, in seconds: workers
 # that were refused together don't come back together ("full jitter").
 _FIRST_WAIT_S, _LAST_WAIT_S = 0.2, 8.0
+_DOUBLINGS = 20  # by then the bound is the last one; a float ends at 2**1024
 # A body that comes broken is asked for again at once, nearly: the store answers.
 _BROKEN_WAIT_S = 0.1
 BROKEN_TRIES = 8
@@ -240,9 +241,10 @@ class _Effort:
                 f"{_words(error)}"
             ) from error
         self.patience.tell(self.store, error, away_s)
-        bound = min(_LAST_WAIT_S, _FIRST_WAIT_S * 2.0**self.passing)
+        bound = min(_LAST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.passing, _DOUBLINGS))
         self.passing += 1
-        return random.uniform(0, bound)  # noqa: S311
+        left = self.patience.budget_s - max(away_s, lasting_s)
+        return min(left, random.uniform(0, bound))  # noqa: S311
 
 
 def _words(error: Exception) -> str:

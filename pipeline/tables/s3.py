@@ -46,9 +46,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
 
     async def _call_s3(self, method: str, *more: Any, **request: Any) -> Any:
         call = super()._call_s3
-        return await self._patience.keep_on(
-            _place(request), lambda: call(method, *more, **request)
-        )
+        return await self._patience.keep_on(_place(request), lambda: call(method, *more, **request))
 
     async def _cat_file(
         self,

@@ -39,6 +39,11 @@ MANIFEST = table_schema(
         IMAGE_ID,
         _URI,
         described("duplicate_uris", pa.list_(pa.string()), "other places with the same content"),
+        described(
+            "duplicate_stamps",
+            pa.list_(pa.string()),
+            "size and ETag or time of each of duplicate_uris, as they were when it was read",
+        ),
         described("sha256", pa.string(), "of the content; null: it could not be read"),
         described("bytes", pa.int64(), "size of the file", "bytes"),
         described("etag", pa.string(), "the object store's ETag"),

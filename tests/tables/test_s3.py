@@ -29,7 +29,10 @@ QUICK = {"retry_s": 20, "read_timeout_s": 0.3, "connect_timeout_s": 1}
 
 @contextmanager
 def reached_through(
-    server: str, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float] | None = None, **faults: object
+    server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, float] | None = None,
+    **faults: object,
 ) -> Iterator[FaultyProxy]:
     with faulty_proxy(server, **faults) as proxy:
         for name, value in access_to(proxy.url).items():
