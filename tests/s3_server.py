@@ -41,6 +41,7 @@ def s3_server() -> Iterator[str]:
     finally:
         process.stdin.close()
         process.wait(30)
+        process.stdout.close()
 
 
 def access_to(url: str) -> dict[str, str]:
