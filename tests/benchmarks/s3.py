@@ -39,7 +39,9 @@ def s3fs_async(in_flight: int) -> Callable[[list[str]], object]:
     import s3fs
 
     fs = s3fs.S3FileSystem()
-    return lambda keys: fs.cat_ranges(keys, [0] * len(keys), [END] * len(keys), batch_size=in_flight)
+    return lambda keys: fs.cat_ranges(
+        keys, [0] * len(keys), [END] * len(keys), batch_size=in_flight
+    )
 
 
 def boto3_threads(in_flight: int) -> Callable[[list[str]], object]:
