@@ -17,10 +17,12 @@ from typing import Any
 # What may be done to an answer.
 SLOW_DOWN, RESET, STALL, CUT = "slow_down", "reset", "stall", "cut"
 FAULTS = (SLOW_DOWN, RESET, STALL, CUT)
-_BUSY = (
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code>"
-    b"<Message>Please reduce your request rate.</Message></Error>"
-)
+# Beside the faults that pass: what the rights of a user are.
+DENIED = "denied"
+_REFUSALS = {
+    SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
+    DENIED: (403, "AccessDenied", "Access Denied"),
+}
 # Not handed on: they are about the connection to one neighbour.
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
 
@@ -54,6 +56,7 @@ class FaultyProxy:
     Attributes:
         rates: share of the requests that meet each fault.
         stall_s: how long a stalled answer stays away; longer than the client waits.
+        lose_answer_of: part of the one request whose answer is lost on its way, such as `PUT /`.
         requests: what was asked for, by method and path, the query left out.
         done: faults by kind.
     """
@@ -69,6 +72,7 @@ class FaultyProxy:
         self._upstream = (host, int(port))
         self.rates = dict(rates or {})
         self.stall_s = stall_s
+        self.lose_answer_of = ""
         self.requests: list[tuple[str, str]] = []
         self.done: Counter[str] = Counter()
         self._random, self._lock = random.Random(seed), threading.Lock()
@@ -107,9 +111,12 @@ class FaultyProxy:
         self.leave()
         threading.Timer(seconds, self.come_back).start()
 
-    def fault(self) -> tuple[str | None, bool]:
-        """What happens to the next request, and whether it reaches the store all the same."""
+    def fault(self, request: str) -> tuple[str | None, bool]:
+        """What happens to a request, and whether it reaches the store all the same."""
         with self._lock:
+            if self.lose_answer_of and self.lose_answer_of in request:
+                self.lose_answer_of = ""
+                return RESET, True
             draw, reaches = self._random.random(), self._random.random() < 0.5
             for kind, rate in self.rates.items():
                 draw -= rate
@@ -152,8 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _any(self) -> None:
         body = self._body()
         self.owner.note(self.command, self.path)
-        kind, reaches = self.owner.fault()
-        if kind in (SLOW_DOWN, RESET, STALL) and not reaches:
+        kind, reaches = self.owner.fault(f"{self.command} {self.path}")
+        if kind == DENIED or (kind in (SLOW_DOWN, RESET, STALL) and not reaches):
             self._spoil(kind)
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
@@ -179,18 +186,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _spoil(self, kind: str) -> None:
         self.close_connection = True
-        if kind == SLOW_DOWN:
-            self.send_response(503)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(_BUSY)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(_BUSY)
-            self.close_connection = False
+        if kind in _REFUSALS:
+            self._refuse(*_REFUSALS[kind])
         elif kind == RESET:
             _drop(self.connection)
         else:
             time.sleep(self.owner.stall_s)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.close_connection = False
 
     def _answer(self, answer: Any, content: bytes, *, cut: bool) -> None:
         self.send_response_only(answer.status, answer.reason)

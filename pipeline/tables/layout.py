@@ -269,7 +269,10 @@ def _list_entry(row: dict[str, Any], base: str, category: str | None) -> Entry:
         labels["is_defect"] = labels["defect_type"] != GOOD
     if "mask_uri" in labels:
         labels["mask_uri"] = _beside_list(labels["mask_uri"], base)
-    return Entry(_beside_list(row["uri"], base), labels={"category": category} | labels)
+    uri = _beside_list(row["uri"], base)
+    # Of a remote object a list tells no state; asking would cost a request for each.
+    entry = _entry(uri, {} if storage.is_remote(uri) else _local_info(uri))
+    return replace(entry, labels={"category": category} | labels)
 
 
 def _beside_list(uri: Any, base: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ class _Part:
     content: bytes | None
 
 
+class NotDeletedError(OSError):
+    """A store's answer to a deletion of many objects that left some of them."""
+
+    def __init__(self, refusal: Mapping[str, str]) -> None:
+        super().__init__(f"{refusal.get('Key')}: not deleted: {refusal.get('Message')}")
+        self.response = {"Error": refusal}
+
+
 class PatientS3(S3FileSystem):  # type: ignore[misc]
     """fsspec's S3 file system with one layer of retries, ours, around each request.
 
@@ -46,7 +55,23 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
 
     async def _call_s3(self, method: str, *more: Any, **request: Any) -> Any:
         call = super()._call_s3
-        return await self._patience.keep_on(_place(request), lambda: call(method, *more, **request))
+        tries = 0
+
+        async def once() -> Any:
+            nonlocal tries
+            tries += 1
+            try:
+                answer = await call(method, *more, **request)
+            except FileNotFoundError:
+                if method != "complete_multipart_upload" or tries == 1:
+                    raise
+                # An earlier try completed the upload, and its answer was lost.
+                return await call("head_object", Bucket=request["Bucket"], Key=request["Key"])
+            if method == "delete_objects" and answer.get("Errors"):
+                raise NotDeletedError(answer["Errors"][0])
+            return answer
+
+        return await self._patience.keep_on(_place(request), once)
 
     async def _cat_file(
         self,

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3fs import S3FileSystem
 
 from pipeline.errors import InputError
 from pipeline.scoring.prepare import Failure, fetch
@@ -24,7 +25,16 @@ from pipeline.tables.access import VARIABLE
 from pipeline.tables.layout import list_source
 from pipeline.tables.ledger import commit_tables, read_commits, read_part
 from pipeline.tables.patience import StoreAwayError, StoreBrokenError
-from tests.faulty_proxy import CUT, FAULTS, RESET, SLOW_DOWN, STALL, FaultyProxy, faulty_proxy
+from tests.faulty_proxy import (
+    CUT,
+    DENIED,
+    FAULTS,
+    RESET,
+    SLOW_DOWN,
+    STALL,
+    FaultyProxy,
+    faulty_proxy,
+)
 from tests.s3_server import SECRET, access_to, new_bucket
 
 CONTENT = np.random.default_rng(5).bytes(30_000)
@@ -170,6 +180,41 @@ def test_an_object_that_is_replaced_while_it_is_read_is_no_mixture(
         storage.read_bytes(f"{bucket}/a")
 
 
+@pytest.mark.parametrize("lost", ["POST", "PUT"])
+def test_a_request_whose_answer_is_lost_is_repeated(
+    lost: str, bucket: str, clear: FaultyProxy
+) -> None:
+    """The last step of a large upload can't be: the second time, there is no such upload."""
+    content = CONTENT * 500  # S3's parts have at least 5 MiB
+    fs, path = storage.filesystem(f"{bucket}/large")
+    begin = f"{lost} /{path}?uploadId" if lost == "POST" else f"{lost} /{path}?partNumber=2"
+    clear.lose_answer_of = begin
+    fs.pipe_file(path, content, chunksize=6 * 2**20)
+    assert clear.lose_answer_of == ""
+    assert storage.read_bytes(f"{bucket}/large") == content
+
+
+def test_what_a_store_did_not_delete_is_no_success(
+    bucket: str, clear: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_bytes(f"{bucket}/a/b", b"b")
+    call = S3FileSystem._call_s3
+    answers = iter(("InternalError", "AccessDenied"))
+
+    async def refusing(self: object, method: str, *more: Any, **request: Any) -> Any:
+        if method == "delete_objects" and (code := next(answers, None)):
+            return {"Errors": [{"Key": "a/b", "Code": code, "Message": code}]}
+        return await call(self, method, *more, **request)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", refusing)
+    with pytest.raises(
+        OSError, match="a/b: not deleted: AccessDenied"
+    ):  # not by the first, which passes
+        storage.remove(f"{bucket}/a")
+    storage.remove(f"{bucket}/a")
+    assert not storage.exists(f"{bucket}/a/b")
+
+
 def test_a_table_is_read_through_faults_by_columns(
     bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +343,21 @@ def test_what_is_not_there_or_not_allowed_is_asked_for_once(
         assert isinstance(found, Failure)
         assert found.error_type == "not_found"
         assert len(clear.requests) == 1
+
+
+def test_what_is_denied_is_no_absence_and_no_outage(bucket: str, clear: FaultyProxy) -> None:
+    storage.write_bytes(f"{bucket}/a.png", CONTENT)
+    clear.rates[DENIED] = 1
+    clear.requests.clear()
+    found = fetch(f"{bucket}/a.png", 3)
+    assert isinstance(found, Failure)
+    assert found.error_type == "permission_denied"
+    assert len(clear.requests) == 1
+    for call in (storage.exists, storage.read_bytes, storage.list_names):
+        with pytest.raises(PermissionError):
+            call(f"{bucket}/a.png")
+    with pytest.raises(InputError, match=rf"^store: {bucket}/x: access denied \(Access Denied\)"):
+        storage.require_writable(f"{bucket}/x", "store")
 
 
 def test_buckets_and_prefixes_that_are_not_there(bucket: str, clear: FaultyProxy) -> None:
