@@ -80,6 +80,15 @@ def obey_file_modes() -> None:
                 raise RuntimeError("root may not give up its right to read every file")
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A server of the S3 protocol on loopback; its URL."""
+    from tests.s3_server import s3_server
+
+    with s3_server() as url:
+        yield url
+
+
 @dataclass(frozen=True)
 class TinyModels:
     """Weights of small, seeded, untrained networks."""

@@ -22,7 +22,7 @@ from pipeline.config.scoring import (
     ScoreConfig,
     StagesConfig,
 )
-from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, Section
+from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, S3Config, Section
 from pipeline.config.training import (
     BoxesConfig,
     ClassifierAugmentationConfig,
@@ -55,6 +55,7 @@ __all__ = [
     "PoolConfig",
     "PoolsConfig",
     "RayConfig",
+    "S3Config",
     "ScoreColumn",
     "ScoreConfig",
     "Section",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.sections import LimitsConfig, RayConfig, Section
+from pipeline.config.sections import LimitsConfig, RayConfig, S3Config, Section
 
 # Shares are added in floating point.
 _SHARE_TOLERANCE = 1e-6
@@ -22,12 +22,21 @@ class IndexConfig(Section):
     """The store, a folder or s3:// prefix: the manifest is <store>/manifests/<name>.parquet."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The manifest's name."""
+    since: str | None = None
+    """A manifest, or its name in the store, from which unchanged files are taken over with their
+    roles, so that only new and changed ones are read. With the manifest's own name, the first
+    night indexes everything and each later one what came since."""
+    max_gone: float = Field(default=0.2, ge=0, le=1)
+    """Share of the files of `since` that may be gone, beyond a handful; with more the job stops,
+    as in an outage."""
     layout: Literal["auto", "mvtec", "folder", "list"] = "auto"
     """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders."""
     category: str | None = None
     """Category of the images of a plain folder, or of list rows without one."""
     max_bytes: int = Field(default=1_000_000_000, ge=1)
     """Largest file that is read."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -131,5 +140,7 @@ class SplitConfig(Section):
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
     more the job stops, as in an outage."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""

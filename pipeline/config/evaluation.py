@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.sections import RayConfig, Section
+from pipeline.config.sections import RayConfig, S3Config, Section
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _Role = Literal["fit", "normal_calibration", "validation", "test", "none"]
@@ -75,6 +75,8 @@ class EvaluateConfig(Section):
     later evaluations read that instead of its rows."""
     cluster: bool = False
     """Count where the tables lie: on a Ray cluster, a file per task. On one machine slower."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """With cluster: which."""
     memory_mb: int = Field(default=1024, ge=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config.sections import Section
+from pipeline.config.sections import S3Config, Section
 from pipeline.errors import InputError
+from pipeline.tables.access import VARIABLE, holds_secret, without_secret
 
 C = TypeVar("C", bound=Section)
 
@@ -22,6 +24,13 @@ C = TypeVar("C", bound=Section)
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Settings that name a place every node must find.
 _PLACES = frozenset(("store", "manifest", "source", "folder", "target"))
+
+# Keys that would hold a secret, whose values no message repeats.
+_SECRET_NAME = re.compile(r"secret|passw|token|access_key|^key$|credential", re.IGNORECASE)
+_WHERE_SECRETS_BELONG = (
+    "a config ends in records and logs: give keys as AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, by a profile (AWS_PROFILE), or by an instance role"
+)
 
 # What the parser raises: its own errors, those of a value like 2026-13-45, which looks like a
 # date, and that of nesting without end.
@@ -50,6 +59,7 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
     given = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_intermixed_args(_without_dashes(model, given))
     config = load(model, arguments.config, arguments.settings)
+    _share_access(config)
     if _SUBMITTED in os.environ:
         _require_absolute(config)
     return config
@@ -69,6 +79,13 @@ def _without_dashes(model: type[Section], argv: Sequence[str]) -> list[str]:
         else:
             found += [f"{key}={value}" for value in [next(words, None)] if value is not None]
     return found
+
+
+def _share_access(config: Section) -> None:
+    """Leaves a job's settings for S3 where every client finds them, in workers too."""
+    access = getattr(config, "s3", None)
+    if isinstance(access, S3Config) and access.model_fields_set:
+        os.environ[VARIABLE] = access.model_dump_json(exclude_unset=True, exclude_none=True)
 
 
 def _require_absolute(config: Section) -> None:
@@ -95,6 +112,7 @@ def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
     values = _read_yaml(file) if file else {}
     for setting in settings:
         _override(values, setting)
+    _refuse_secrets(values, file or "the command line")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -104,6 +122,20 @@ def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
             for detail in error.errors()
         ]
         raise InputError("\n".join(lines)) from None
+
+
+def _refuse_secrets(value: Any, source: str, key: str = "") -> None:
+    """A config is written to the run's record: nobody's password may be in it."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_secrets(inner, source, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_secrets(inner, source, key)
+    elif isinstance(value, str) and holds_secret(value):
+        raise InputError(
+            f"{source}: {key}: {without_secret(value)}: holds credentials; {_WHERE_SECRETS_BELONG}"
+        )
 
 
 def _source(file: str | None, overridden: Sequence[str], path: Sequence[Any]) -> str:
@@ -161,6 +193,8 @@ def _value(text: str) -> Any:
 def _explain(model: type[Section], detail: Any) -> str:
     path = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
+        if _SECRET_NAME.search(str(detail["loc"][-1])):
+            return f"{path}: unknown key; {_WHERE_SECRETS_BELONG}"
         known = _keys_at(model, detail["loc"][:-1])
         close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"

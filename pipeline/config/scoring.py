@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, Section
+from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, S3Config, Section
 
 
 class BackboneConfig(Section):
@@ -84,6 +84,8 @@ class FitConfig(Section):
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)
     """Images per commit: what a kill can cost."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -142,6 +144,8 @@ class ScoreConfig(Section):
     """Rows per published file."""
     progress_s: float = Field(default=10.0, gt=0)
     """Seconds between two progress lines when the output is not a terminal."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -192,3 +196,5 @@ class CalibrateConfig(Section):
     """Map from the classifier's logit to a probability; isotonic needs 1000 images."""
     assume_unseen: bool = False
     """True says that models without a record of their training saw no validation image."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""

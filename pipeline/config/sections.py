@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from pipeline.tables.access import checked_endpoint
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 
@@ -26,6 +28,24 @@ class RayConfig(Section):
     """Logical CPUs of a local Ray; empty: those of the machine, at least 2."""
     resource_wait_s: float = Field(default=15.0, ge=0)
     """Seconds to wait for CPUs and GPUs that other jobs hold before giving up."""
+
+
+class S3Config(Section):
+    """How a store in S3 is reached; keys come from the environment, a profile or a role."""
+
+    endpoint_url: Annotated[str, AfterValidator(checked_endpoint)] | None = None
+    """Address of a store that isn't Amazon's, such as http://minio:9000; empty: AWS_ENDPOINT_URL,
+    else Amazon's."""
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
+    """Region of the bucket; empty: AWS_REGION or AWS_DEFAULT_REGION, else the profile's."""
+    profile: str | None = None
+    """Profile of ~/.aws on every node; empty: AWS_PROFILE, else keys or the instance role."""
+    retry_s: float = Field(default=150.0, ge=0, le=86400)
+    """Seconds that a store may be away, or throttle, before the job gives up."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Seconds for a connection."""
+    read_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds between two packets of an answer."""
 
 
 class PoolConfig(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.sections import LimitsConfig, RayConfig, Section
+from pipeline.config.sections import LimitsConfig, RayConfig, S3Config, Section
 
 
 class BoxesConfig(Section):
@@ -37,6 +37,8 @@ class ExportDetectionConfig(Section):
     """What is refused."""
     threads: int | None = Field(default=None, ge=1)
     """Images that are read at once; empty: one per CPU."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
 
 
 class DetectorAugmentationConfig(Section):
@@ -104,6 +106,8 @@ class TrainDetectorConfig(Section):
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
     more the job stops, as in an outage, and the same command tries them again."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
 
@@ -181,5 +185,7 @@ class TrainClassifierConfig(Section):
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
     more the job stops, as in an outage, and the same command tries them again."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""

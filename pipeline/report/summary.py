@@ -28,6 +28,13 @@ def index_summary(report: Mapping[str, Any]) -> str:
         "",
         f"{report['images']} images in {report['files']} files, layout {report['layout']}",
     ]
+    if report["since"]:
+        counts = report["since"]["files"]
+        lines.append("files: " + ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items()))
+        lines += _note(
+            "warning: images with other labels than before, now without a role",
+            report["since"]["relabelled"],
+        )
     if report["duplicates"]:
         lines.append(f"{report['duplicates']} files repeat a content: see duplicate_uris")
     lines += _note(

@@ -75,7 +75,7 @@ def run_calibrate(config: CalibrateConfig) -> dict[str, Any]:
     content = {
         "assumption": ASSUMPTION,
         "provenance": _provenance(published, rows, _seen(bundle, doubts)),
-        "settings": config.model_dump(mode="json", exclude={"store", "bundle", "run_id"}),
+        "settings": config.model_dump(mode="json", exclude={"store", "bundle", "run_id", "s3"}),
         "thresholds": as_json(found),
         "probability": probability,
     }

@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline.config import LimitsConfig
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.images.decode import DecodedImage, DecodeLimits, ImageError, decode
 from pipeline.images.geometry import letterbox, resize_square
 from pipeline.tables import storage
+from pipeline.tables.patience import StoreAwayError, StoreBrokenError
 
 # An uncompressed RGB image of the largest size that is decoded has 600 MB.
 MAX_BYTES = 1_000_000_000
+# Reads of a remote store that a task has in flight; what more would bring stands in docs/s3.md.
+READS_IN_FLIGHT = 8
+T = TypeVar("T")
 # Waits between tries grow from this, in seconds, with jitter, so that workers that were
 # refused together don't come back together.
 _FIRST_WAIT_S = 0.5
@@ -29,6 +36,7 @@ _FINAL = (
     storage.FileTooLargeError,
     storage.NotAFileError,
     InputError,
+    RunError,
 )
 
 
@@ -123,10 +131,19 @@ def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
     )
 
 
+def each_in_flight(read: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+    """Results of a read for each URI, in order; of a remote store several at once."""
+    if not any(storage.is_remote(uri) for uri in uris):
+        return [read(uri) for uri in uris]
+    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
+        return list(pool.map(read, uris))
+
+
 def fetch(uri: str, attempts: int, max_bytes: int = MAX_BYTES) -> bytes | Failure:
     """A file's content, or why it can't be had.
 
-    Only failures that can pass (throttling, time-outs, resets) are tried again.
+    A store in S3 is waited for by its client. Of other places, what may pass (time-outs, resets)
+    is tried again.
     """
     for attempt in range(1, attempts + 1):
         try:
@@ -151,5 +168,9 @@ def _failure(uri: str, error: Exception, attempts: int = 1) -> Failure:
         return Failure("too_large", f"{uri}: {error}, beyond limits.max_bytes; raise it, or cut it")
     if isinstance(error, storage.NotAFileError | IsADirectoryError):
         return Failure("not_a_file", f"{uri}: {error}; take it out of the manifest")
+    if isinstance(error, StoreBrokenError):
+        return Failure("broken_body", str(error))
+    if isinstance(error, StoreAwayError):
+        return Failure("read_error", str(error))
     tries = f" after {attempts} tries" if attempts > 1 else ""
     return Failure("read_error", f"{uri}: can't be read{tries}: {type(error).__name__}: {error}")

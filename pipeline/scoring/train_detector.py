@@ -51,6 +51,7 @@ _NOT_IDENTITY = {
     "confidences",
     "state_s",
     "max_unreachable",
+    "s3",
     "ray",
 }
 

@@ -68,7 +68,7 @@ def open_work(config: TrainClassifierConfig) -> Work:
     _require_unseen(plan, seen, config.weights)
     storage.require_writable(store, "store")
     free = {"store", "manifest", "name", "weights", "checkpoint_s", "ray", "limits"}
-    free |= {"max_unreachable"}
+    free |= {"max_unreachable", "s3"}
     identity = {
         "kind": "classifier",
         "manifest_digest": manifest.digest,

@@ -15,6 +15,7 @@ import ray
 
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
+from pipeline.tables.access import for_workers
 from pipeline.tables.ledger import DamagedPartError
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
@@ -79,7 +80,7 @@ def connected(config: RayConfig) -> Iterator[None]:
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address:
         try:
-            ray.init(address=address, **options)
+            ray.init(address=address, runtime_env=_access(), **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
@@ -90,6 +91,12 @@ def connected(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _access() -> dict[str, Any] | None:
+    """How workers on other nodes reach the store; those of a local Ray inherit it."""
+    variables = for_workers()
+    return {"env_vars": variables} if variables else None
 
 
 def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, PoolPlan]:

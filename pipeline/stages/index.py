@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,10 +14,21 @@ import ray
 
 from pipeline.config import IndexConfig
 from pipeline.errors import InputError
-from pipeline.scoring.prepare import Failure, fetch
+from pipeline.scoring.prepare import Failure, each_in_flight, fetch
 from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import connected, plain_errors
 from pipeline.tables import storage
+from pipeline.tables.earlier import (
+    GONE,
+    Comparison,
+    Earlier,
+    Known,
+    carried_over,
+    compare,
+    place_of,
+    read_earlier,
+    require_present,
+)
 from pipeline.tables.layout import Entry, Listing, list_source
 from pipeline.tables.manifest import image_id, uri_id, write_manifest
 from pipeline.tables.merge import Duplicates, merge_contents
@@ -38,6 +50,9 @@ _HASHES = pa.schema(
 def run_index(config: IndexConfig) -> dict[str, Any]:
     """Indexes a source and writes the manifest.
 
+    With `since`, only what an earlier manifest doesn't know is read; the rows are those of a
+    full index, with the roles that the earlier ones had.
+
     Returns:
         What was found: counts, stray files, duplicates, missing masks, and the manifest's place.
 
@@ -47,14 +62,55 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     """
     store = storage.absolute(config.store)
     listing = list_source(storage.absolute(config.source), config.layout, config.category)
-    storage.require_writable(store, "store")
-    with connected(config.ray):
-        hashes = _hash_all([entry.uri for entry in listing.entries], config.max_bytes)
-    rows = _rows(listing.entries, hashes)
-    table, duplicates = merge_contents(rows)
     uri = storage.join(store, "manifests", f"{config.name}.parquet")
+    earlier = _earlier(config, store, uri)
+    comparison = _compare(config, listing, earlier)
+    storage.require_writable(store, "store")
+    hashes = _hashes(config, listing.entries, comparison.known)
+    table, duplicates = merge_contents(_rows(listing.entries, hashes))
+    relabelled: list[str] = []
+    if earlier is not None:
+        table, relabelled = carried_over(table, earlier)
     write_manifest(uri, table)
-    return _report(uri, listing, table, duplicates)
+    changes = {"files": dict(comparison.counts), "relabelled": relabelled}
+    return _report(uri, listing, table, duplicates) | {"since": changes if earlier else None}
+
+
+def _earlier(config: IndexConfig, store: str, uri: str) -> Earlier | None:
+    if config.since is None:
+        return None
+    before = place_of(config.since, store)
+    if before == uri:
+        with storage.errors_for(before, "since"):
+            if not storage.exists(before):
+                return None  # the first night
+    return read_earlier(before)
+
+
+def _compare(config: IndexConfig, listing: Listing, earlier: Earlier | None) -> Comparison:
+    if earlier is None:
+        return Comparison([None] * len(listing.entries))
+    comparison = compare(listing.entries, earlier)
+    require_present(earlier, comparison.counts[GONE], config.max_gone)
+    return comparison
+
+
+def _hashes(
+    config: IndexConfig, entries: list[Entry], known: Sequence[Known | None]
+) -> list[dict[str, Any]]:
+    """What `_rows` needs of every entry, from the earlier index or from its content."""
+    unread = [entry.uri for entry, before in zip(entries, known, strict=True) if before is None]
+    fresh: list[dict[str, Any]] = []
+    if unread:  # else not even a cluster is needed
+        with connected(config.ray):
+            fresh = _hash_all(unread, config.max_bytes).to_pylist()
+    found = iter(fresh)
+    return [
+        next(found)
+        if before is None
+        else {"sha256": before.sha256, "bytes": before.bytes, "index_error": None}
+        for before in known
+    ]
 
 
 def _hash_all(uris: list[str], max_bytes: int) -> pa.Table:
@@ -76,23 +132,24 @@ def _hash_all(uris: list[str], max_bytes: int) -> pa.Table:
 
 
 def _hash_block(rows: pa.Table, max_bytes: int) -> pa.Table:
-    results: list[dict[str, Any]] = []
-    for place, uri in zip(rows["place"].to_pylist(), rows["uri"].to_pylist(), strict=True):
-        content = fetch(uri, _ATTEMPTS, max_bytes)
-        if isinstance(content, Failure):
-            results.append(
-                {"place": place, "index_error": f"{content.error_type}: {content.message}"}
-            )
-        else:
-            digest = hashlib.sha256(content).hexdigest()
-            results.append({"place": place, "sha256": digest, "bytes": len(content)})
+    uris = rows["uri"].to_pylist()
+    found = each_in_flight(lambda uri: _hash(uri, max_bytes), uris)
+    places = [{"place": place} for place in rows["place"].to_pylist()]
+    results = [place | facts for place, facts in zip(places, found, strict=True)]
     return pa.Table.from_pylist(results, schema=_HASHES)
 
 
-def _rows(entries: list[Entry], hashes: pa.Table) -> pa.Table:
+def _hash(uri: str, max_bytes: int) -> dict[str, Any]:
+    content = fetch(uri, _ATTEMPTS, max_bytes)
+    if isinstance(content, Failure):
+        return {"index_error": f"{content.error_type}: {content.message}"}
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _rows(entries: list[Entry], hashes: list[dict[str, Any]]) -> pa.Table:
     """One manifest row per file."""
     values: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
-    for entry, found in zip(entries, hashes.to_pylist(), strict=True):
+    for entry, found in zip(entries, hashes, strict=True):
         digest = found["sha256"]
         facts = entry.labels | {
             "image_id": image_id(digest) if digest else uri_id(entry.uri),

@@ -15,6 +15,7 @@ import pandas as pd
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
+from pipeline.tables.access import require_no_secret
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -117,12 +118,10 @@ def list_source(source: str, layout: str = "auto", category: str | None = None) 
 def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
     fs, root = storage.filesystem(source)
     fs.invalidate_cache()
-    if not fs.isdir(root):
-        if fs.exists(root):
-            raise InputError(
-                f"source: {source}: is a file; give a folder, or a list ending in .csv or .parquet"
-            )
-        raise FileNotFoundError(source)
+    if fs.info(root)["type"] != "directory":
+        raise InputError(
+            f"source: {source}: is a file; give a folder, or a list ending in .csv or .parquet"
+        )
     scheme = source.split("://", 1)[0] + "://" if storage.is_remote(source) else ""
     entries: list[Entry] = []
     stray: list[tuple[str, str]] = []
@@ -270,12 +269,16 @@ def _list_entry(row: dict[str, Any], base: str, category: str | None) -> Entry:
         labels["is_defect"] = labels["defect_type"] != GOOD
     if "mask_uri" in labels:
         labels["mask_uri"] = _beside_list(labels["mask_uri"], base)
-    return Entry(_beside_list(row["uri"], base), labels={"category": category} | labels)
+    uri = _beside_list(row["uri"], base)
+    # Of a remote object a list tells no state; asking would cost a request for each.
+    entry = _entry(uri, {} if storage.is_remote(uri) else _local_info(uri))
+    return replace(entry, labels={"category": category} | labels)
 
 
 def _beside_list(uri: Any, base: str) -> str:
     """A URI of a list; relative ones start in the list's folder."""
     place = str(uri)
+    require_no_secret(place)
     full = "://" in place or os.path.isabs(place)  # noqa: PTH117
     return storage.absolute(place if full else storage.join(base, place))
 

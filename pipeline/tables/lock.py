@@ -163,6 +163,8 @@ def _acquire(folder: str, what: str, times: LockTimes) -> RunLock:
     me = _myself()
     while True:
         number, holder = _highest(folder)
+        if holder is not None and holder.owner == me.owner:
+            return RunLock(folder, number, me, times)  # created by a PUT whose answer was lost
         if holder is not None and _lives(folder, number, holder, times):
             raise InputError(
                 f"{what}: is being written by process {holder.pid} on {holder.host}; wait for it, "

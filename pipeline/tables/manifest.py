@@ -58,7 +58,7 @@ def uri_id(uri: str) -> int:
 
 def write_manifest(uri: str, table: pa.Table) -> None:
     """Writes rows of the manifest schema."""
-    content = storage.parquet_bytes(table.cast(MANIFEST), MANIFEST_ROW_GROUP)
+    content = storage.parquet_bytes(with_all_columns(table), MANIFEST_ROW_GROUP)
     storage.write_bytes(uri, content)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.earlier import copies_of
 from pipeline.tables.schemas import MANIFEST
 
 _LABELS = ("category", "split", "defect_type", "is_defect")
@@ -45,8 +46,7 @@ def merge_contents(rows: pa.Table) -> tuple[pa.Table, Duplicates]:
     for _, group in groupby(ordered, key=lambda row: row["image_id"]):
         same = sorted(group, key=_preference)
         _require_one_content(same)
-        others = {row["uri"] for row in same} - {same[0]["uri"]}
-        merged.append(same[0] | {"duplicate_uris": sorted(others)})
+        merged.append(same[0] | copies_of(same, same[0]["uri"]))
         copies += len(same) - 1
         if len({tuple(row[name] for name in _LABELS) for row in same}) > 1:
             conflicts.append(same[0]["uri"])

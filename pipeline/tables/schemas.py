@@ -39,6 +39,11 @@ MANIFEST = table_schema(
         IMAGE_ID,
         _URI,
         described("duplicate_uris", pa.list_(pa.string()), "other places with the same content"),
+        described(
+            "duplicate_stamps",
+            pa.list_(pa.string()),
+            "size and ETag or time of each of duplicate_uris, as they were when it was read",
+        ),
         described("sha256", pa.string(), "of the content; null: it could not be read"),
         described("bytes", pa.int64(), "size of the file", "bytes"),
         described("etag", pa.string(), "the object store's ETag"),
@@ -126,7 +131,7 @@ ERRORS = table_schema(
 )
 
 # Why an image could not be had: it may be there the next time, so a run that continues tries again.
-UNREACHABLE_ERRORS = ("not_found", "permission_denied", "read_error")
+UNREACHABLE_ERRORS = ("not_found", "permission_denied", "read_error", "broken_body")
 # Why an image could not be scored, beside the kinds that decoding tells: what a network made of
 # it is no number, it killed its decoder, it is more than memory holds, and what fetching found.
 NOT_FINITE = "not_finite"

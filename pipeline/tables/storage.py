@@ -17,25 +17,11 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from pipeline.errors import InputError, RunError
+from pipeline.tables.access import require_no_secret, s3_access
+from pipeline.tables.patience import NO_CREDENTIALS, StoreAwayError, code_of
 
-# botocore is an S3 client's own dependency; its classes are told by name, so that a
-# local run never imports it.
-CREDENTIAL_ERRORS = {
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ProfileNotFound",
-    "TokenRetrievalError",
-}
-
-# The same of an endpoint that doesn't answer.
-CONNECTION_ERRORS = {
-    "ConnectTimeoutError",
-    "ConnectionClosedError",
-    "EndpointConnectionError",
-    "HTTPClientError",
-    "ReadTimeoutError",
-}
-
+CREDENTIAL_ERRORS = NO_CREDENTIALS
+_S3 = ("s3://", "s3a://")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 # Arrow's: no Parquet at all, and a footer or a page that can't be decoded.
@@ -63,8 +49,15 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URI and the path in it.
 
     Raises:
-        InputError: an unknown scheme, or a client that isn't installed.
+        InputError: an unknown scheme, a client that isn't installed, a password in the URI, or
+            an endpoint that is no URL.
     """
+    require_no_secret(uri)
+    if uri.startswith(_S3):
+        from pipeline.tables.s3 import s3_filesystem  # its import takes a second
+
+        client = s3_filesystem(s3_access())
+        return client, str(client._strip_protocol(uri))
     try:
         fs, path = url_to_fs(uri)
     except (ValueError, ImportError) as error:
@@ -81,26 +74,39 @@ def errors_for(uri: str, field: str) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError:
-        raise InputError(f"{field}: {uri}: there is no such file or folder") from None
-    except PermissionError as error:
-        raise InputError(
-            f"{field}: {uri}: access denied ({error}); check the rights of the user or role"
+    except StoreAwayError as error:
+        raise StoreAwayError(
+            f"{field}: {error}; check s3.endpoint_url or AWS_ENDPOINT_URL and the network, then "
+            "try again"
         ) from None
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"{field}: {uri}: {error.strerror or error}") from None
-    except Exception as error:
-        if type(error).__name__ in CREDENTIAL_ERRORS:
-            raise InputError(
-                f"{field}: {uri}: no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where an instance role gives them"
-            ) from None
-        if type(error).__name__ in CONNECTION_ERRORS:
-            raise InputError(
-                f"{field}: {uri}: the store doesn't answer ({error}); check AWS_ENDPOINT_URL and "
-                "the network, then try again"
-            ) from None
+    except (InputError, RunError):
         raise
+    except Exception as error:
+        words = _for_people(error)
+        if words is None:
+            raise
+        raise InputError(f"{field}: {uri}: {words}") from None
+
+
+def _for_people(error: Exception) -> str | None:
+    """What a failure of a file system means; None: of no kind that is known here."""
+    if isinstance(error, FileNotFoundError):
+        gone = "bucket" if code_of(error) == "NoSuchBucket" else "file or folder"
+        return f"there is no such {gone}"
+    if isinstance(error, PermissionError):
+        return f"access denied ({error}); check the rights of the user or role"
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return str(error.strerror or error)
+    if type(error).__name__ in CREDENTIAL_ERRORS:
+        return (
+            f"no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE, or run where an instance role gives them"
+        )
+    if type(error).__name__ == "EndpointConnectionError":
+        return f"there is no such store ({error}); check s3.endpoint_url or AWS_ENDPOINT_URL"
+    if isinstance(error, OSError) and code_of(error):
+        return f"the store refuses: {error}"
+    return None
 
 
 def read_bytes(uri: str) -> bytes:

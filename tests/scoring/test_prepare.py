@@ -299,5 +299,6 @@ def test_the_kinds_of_fetching_are_those_of_the_schema() -> None:
     from pipeline.tables.schemas import FETCH_ERRORS
 
     assert set(FETCH_ERRORS) == {
-        "not_found", "permission_denied", "read_error", "content_changed", "not_a_file",
+        "not_found", "permission_denied", "read_error", "broken_body", "content_changed",
+        "not_a_file",
     }  # fmt: skip

@@ -1,0 +1,222 @@
+"""An index of what is new: the rows of a full one, the roles of the earlier one, few reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.config import IndexConfig
+from pipeline.errors import InputError
+from pipeline.stages.index import run_index
+from pipeline.tables import storage
+from pipeline.tables.earlier import read_earlier
+from pipeline.tables.manifest import write_manifest
+from pipeline.tables.schemas import MANIFEST
+from tests.conftest import write_archive
+from tests.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.s3_server import access_to, files_below, new_bucket
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+GIVEN = ["role", "fold", "group_id"]
+
+
+@pytest.fixture
+def archive(cluster: str, tmp_path: Path) -> Path:
+    return write_archive(tmp_path / "archive", good=4, test=2, side=16)
+
+
+def index(archive: object, tmp_path: Path, name: str = "plant", **changes: object) -> dict:
+    config = {"source": str(archive), "store": str(tmp_path / "store"), "name": name} | changes
+    return run_index(IndexConfig.model_validate(config))
+
+
+def rows(report: dict) -> pa.Table:
+    return storage.read_parquet(report["manifest"])
+
+
+def split(report: dict, name: str = "plant") -> str:
+    """A manifest in which every row has a role, a fold and a group."""
+    table = rows(report)
+    count = table.num_rows
+    given = {
+        "role": [("fit", "validation", "test")[i % 3] for i in range(count)],
+        "fold": [i % 2 for i in range(count)],
+        "group_id": [1000 + i for i in range(count)],
+    }
+    for column, values in given.items():
+        place = table.schema.get_field_index(column)
+        table = table.set_column(place, column, pa.array(values, MANIFEST.field(column).type))
+    uri = f"{report['manifest'].rsplit('/', 1)[0]}/{name}.parquet"
+    write_manifest(uri, table)
+    return uri
+
+
+def counts(report: dict) -> dict[str, int]:
+    return {name: count for name, count in report["since"]["files"].items() if count}
+
+
+def test_a_night_reads_what_is_new_and_keeps_the_roles(archive: Path, tmp_path: Path) -> None:
+    shutil.copy(archive / "bolt/train/good/000.png", archive / "bolt/train/good/copy.png")
+    (archive / "tile/train/good/broken.png").write_bytes(b"")
+    os.chmod(archive / "tile/train/good/broken.png", 0)
+    first = index(archive, tmp_path, since="plant")
+    assert first["since"] is None  # there was none before
+    before = {row["image_id"]: row for row in storage.read_parquet(split(first)).to_pylist()}
+
+    os.chmod(archive / "tile/train/good/broken.png", 0o644)
+    write_archive(tmp_path / "more", good=5, test=2, side=24)
+    shutil.copy(tmp_path / "more/bolt/train/good/004.png", archive / "bolt/train/good/004.png")
+    (archive / "bolt/test/dent/001.png").unlink()
+    # The same size and another time: backwards, as after a clock that was wrong.
+    changed = archive / "tile/test/good/000.png"
+    content = bytearray(changed.read_bytes())
+    content[-5] ^= 1
+    changed.write_bytes(content)
+    os.utime(changed, (1e9, 1e9))
+    # And one that only says another time: read, and found to be the same image.
+    os.utime(archive / "tile/test/good/001.png", (1.1e9, 1.1e9))
+
+    second = index(archive, tmp_path, since="plant")
+    assert counts(second) == {
+        "new": 1, "changed": 2, "unchanged": 14, "tried_again": 1, "gone": 1,
+    }  # fmt: skip
+    full = index(archive, tmp_path, name="full")
+    assert rows(second).drop_columns(GIVEN).equals(rows(full).drop_columns(GIVEN))
+    given = rows(second).select(["image_id", *GIVEN]).to_pylist()
+    for row in given:
+        old = before.get(row["image_id"], {})
+        assert [row[name] for name in GIVEN] == [old.get(name) for name in GIVEN]
+    assert sum(row["role"] is None for row in given) == 3  # new, changed, readable now
+
+
+def test_a_night_without_news_reads_nothing(archive: Path, tmp_path: Path) -> None:
+    shutil.copy(archive / "bolt/train/good/000.png", archive / "bolt/train/good/copy.png")
+    first = index(archive, tmp_path)
+    split(first)
+    before = rows(first)
+    images = list(archive.rglob("*.png"))
+    for path in images:
+        path.chmod(0)  # whoever reads one now finds it denied
+    second = index(archive, tmp_path, since=first["manifest"])
+    assert counts(second) == {"unchanged": 17}
+    assert rows(second).equals(before)
+
+
+def test_a_relabelled_image_loses_its_role_and_a_moved_one_keeps_it(
+    archive: Path, tmp_path: Path
+) -> None:
+    first = index(archive, tmp_path)
+    split(first)
+    role_of = dict(
+        zip(rows(first)["sha256"].to_pylist(), rows(first)["role"].to_pylist(), strict=True)
+    )
+    (archive / "bolt/train/good/000.png").rename(archive / "bolt/test/dent/900.png")
+    (archive / "bolt/train/good/001.png").rename(archive / "bolt/train/good/renamed.png")
+    second = index(archive, tmp_path, since="plant")
+    assert counts(second) == {"new": 2, "unchanged": 14, "gone": 2}
+    assert second["since"]["relabelled"] == [str(archive / "bolt/test/dent/900.png")]
+    for row in rows(second).to_pylist():
+        moved = row["uri"].endswith("dent/900.png")
+        assert row["role"] == (None if moved else role_of[row["sha256"]])
+
+
+def test_what_people_said_of_a_folders_images_is_kept(cluster: str, tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "archive", good=3, test=1, side=16) / "bolt/train/good"
+    first = index(archive, tmp_path, category="bolt")
+    table = rows(first)
+    place = table.schema.get_field_index("is_defect")
+    write_manifest(
+        first["manifest"], table.set_column(place, "is_defect", pa.array([True, False, None]))
+    )
+    second = index(archive, tmp_path, category="bolt", since="plant")
+    assert rows(second)["is_defect"].to_pylist() == [True, False, None]
+
+
+def test_most_files_gone_are_an_outage(archive: Path, tmp_path: Path) -> None:
+    write_archive(archive / "x", good=10, test=1, side=16)
+    first = index(archive, tmp_path, layout="folder", category="all")
+    before = storage.read_bytes(first["manifest"])
+    shutil.rmtree(archive / "x")
+    settings = {"layout": "folder", "category": "all", "since": "plant"}
+    with pytest.raises(InputError, match=r"since: 26 of the 46 files .* are gone.*max_gone=0.2"):
+        index(archive, tmp_path, **settings)
+    assert storage.read_bytes(first["manifest"]) == before
+    assert counts(index(archive, tmp_path, max_gone=1, **settings)) == {"unchanged": 20, "gone": 26}
+
+
+@pytest.mark.parametrize(
+    ("since", "message"),
+    [
+        ("other", r"^since: .*/manifests/other.parquet: there is no such file"),
+        ("not.parquet", r"^since: .*not.parquet: can't be read as Parquet"),
+    ],
+)
+def test_an_earlier_manifest_that_is_none(
+    archive: Path, tmp_path: Path, since: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("not.parquet").write_text("nothing")
+    with pytest.raises(InputError, match=message):
+        index(archive, tmp_path, since=since)
+
+
+def test_a_manifest_of_an_older_version_is_taken_over(archive: Path, tmp_path: Path) -> None:
+    """It doesn't know the state of its copies, which are read once more."""
+    shutil.copy(archive / "bolt/train/good/000.png", archive / "bolt/train/good/copy.png")
+    first = index(archive, tmp_path)
+    old = rows(first).drop_columns(["duplicate_stamps"])
+    storage.write_bytes(first["manifest"], storage.parquet_bytes(old))
+    assert len(read_earlier(first["manifest"]).files) == 17
+    second = index(archive, tmp_path, since="plant")
+    assert counts(second) == {"changed": 1, "unchanged": 16}
+    assert rows(second).drop_columns(["duplicate_stamps"]).equals(old)
+    assert counts(index(archive, tmp_path, since="plant")) == {"unchanged": 17}
+
+
+@pytest.fixture
+def bucket(
+    archive: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[FaultyProxy, str]]:
+    """The archive in a bucket, the proxy that counts what is read of it."""
+    uri = new_bucket(s3_server, f"plant-{uuid.uuid4().hex[:8]}", files_below(archive, "april/"))
+    with faulty_proxy(s3_server) as proxy:
+        for name, value in access_to(proxy.url).items():
+            monkeypatch.setenv(name, value)
+        yield proxy, uri
+
+
+def test_a_night_over_a_bucket_reads_no_object_that_it_knows(
+    bucket: tuple[FaultyProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, uri = bucket
+    store = f"{uri}/store"
+    # The workers of the session's cluster don't know the bucket: this process reads it itself.
+    monkeypatch.setattr("pipeline.stages.index._hash_all", hash_here)
+    first = index(f"{uri}/april", tmp_path, store=store)
+    assert first["images"] == 16
+    proxy.requests.clear()
+    second = index(f"{uri}/april", tmp_path, store=store, since="plant")
+    assert counts(second) == {"unchanged": 16}
+    assert [path for path in proxy.reads() if path.endswith(".png")] == []
+    content = storage.read_bytes(f"{uri}/april/bolt/test/good/001.png")
+    storage.write_bytes(f"{uri}/april/bolt/test/good/000.png", content)
+    proxy.requests.clear()
+    third = index(f"{uri}/april", tmp_path, store=store, since="plant")
+    assert counts(third) == {"changed": 1, "unchanged": 15}
+    assert [path.rsplit("/", 1)[-1] for path in proxy.reads(".png")] == ["000.png"]
+    assert rows(third).equals(rows(index(f"{uri}/april", tmp_path, store=store, name="full")))
+    assert third["duplicates"] == 1
+
+
+def hash_here(uris: list[str], max_bytes: int) -> pa.Table:
+    from pipeline.stages.index import _HASHES, _hash_block
+
+    places = pa.table({"place": pa.array(range(len(uris)), pa.int64()), "uri": uris})
+    return _hash_block(places, max_bytes).cast(_HASHES)
