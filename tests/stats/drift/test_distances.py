@@ -39,6 +39,10 @@ def samples(shift: float = 0.0, sizes: tuple[int, int] = (4000, 3000), seed: int
     return [rng.normal(20, 4, sizes[0]), rng.normal(20 + 4 * shift, 4, sizes[1])]
 
 
+def naive_ks(reference: np.ndarray, other: np.ndarray) -> float:
+    return max(abs((reference <= x).mean() - (other <= x).mean()) for x in [*reference, *other])
+
+
 # --- bins ---
 
 
@@ -102,7 +106,7 @@ def test_ks_is_scipys_within_what_it_says_the_bins_leave_open(
     reference: np.ndarray, other: np.ndarray, bins: int
 ) -> None:
     low, high = ks_distance(*binned(reference, other, bins))
-    exact = ks_2samp(reference, other, method="asymp").statistic
+    exact = naive_ks(reference, other)
     assert low - 1e-9 <= exact <= high + 1e-9
 
 
