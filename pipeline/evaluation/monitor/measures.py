@@ -104,7 +104,9 @@ def measured_category(
         policies: names by digest.
         other_scorer: why scores can't be compared; empty: they can.
     """
-    for name in pair.reference.numbers:
+    for name, found in pair.reference.numbers.items():
+        if not found.present and not pair.run.numbers[name].present:
+            continue  # a model that is switched off is no finding
         if name in FACTS:
             yield _number(pair, name, FACT)
         elif other_scorer:
@@ -149,7 +151,7 @@ def _kinds(pair: Pair, name: str) -> Measured:
     words, first, second = _counted(pair, name)
     index, there = psi(first, second)
     shares = first / first.sum(), second / second.sum()
-    most = int(np.argmax(np.abs(shares[1] - shares[0])))
+    most = int(np.argmax(shares[1] - shares[0]))
     return Measured(
         pair.category,
         name,

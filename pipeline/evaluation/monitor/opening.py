@@ -8,7 +8,7 @@ from pipeline.config import MonitorConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.monitor.counting import Work, count_errors, sketches
 from pipeline.evaluation.monitor.measures import FACTS
-from pipeline.evaluation.monitor.rows import chosen_rows
+from pipeline.evaluation.monitor.rows import Chosen
 from pipeline.evaluation.monitor.sketch import RunSketch
 from pipeline.evaluation.table import ScoredTable, open_runs
 from pipeline.policy.language import Policy
@@ -62,17 +62,15 @@ def _read_by(policy: Policy) -> set[str]:
     return {leaf.score for leaf in leaves}
 
 
-def sketch_of(config: MonitorConfig, table: ScoredTable, work: Work) -> RunSketch:
+def sketch_of(store: str, table: ScoredTable, chosen: Chosen, work: Work) -> RunSketch:
     """A run's sketch: one pass over its rows.
 
     Raises:
-        InputError: a role that no row has, a damaged file, a score that a policy needs and a row
-            lacks.
+        InputError: a damaged file, or a row without a score that a policy can't do without.
     """
     (run_id,) = table.origin["runs"]
-    chosen = chosen_rows(table, config.roles, good_only=config.good_only)
     found = sketches(table, chosen, work)
-    count_errors(config.store, run_id, chosen, found)
-    record = load_published(config.store, run_id)
+    count_errors(store, run_id, chosen, found)
+    record = load_published(store, run_id)
     about = {name: record.get(name) for name in _TOLD}
     return RunSketch(run_id, scorer_of(table), chosen.says, found, about)

@@ -80,7 +80,7 @@ def _reference(
             f"{chosen.says}"
         )
     use = in_use(config, policies, table, scales)
-    return sketch_of(config, table, Work(scales, names, use)), scales, use
+    return sketch_of(config.store, table, chosen, Work(scales, names, use)), scales, use
 
 
 def _compared(
@@ -95,7 +95,9 @@ def _compared(
     elif use is None:
         use = in_use(config, policies, table, scales)
     names = _names(scales, use, table, reference)
-    return compare(config, reference, sketch_of(config, table, Work(scales, names, use)), use)
+    chosen = chosen_rows(table, config.roles, good_only=config.good_only)
+    run = sketch_of(config.store, table, chosen, Work(scales, names, use))
+    return compare(config, reference, run, use)
 
 
 def _names(scales: Scales, use: InUse, table: ScoredTable, reference: RunSketch) -> tuple[str, ...]:

@@ -88,9 +88,9 @@ def category_verdict(category: Category, found: Iterable[Judged]) -> Verdict:
             wording.left_out(one.measured for one in rows) or "nothing to compare",
         )
     parts = [one.says for one in moved] or ["nothing moved by more than chance and the limits"]
-    facts = [one for one in moved if one.measured.kind in (FACT, KINDS)]
-    if moved and not facts:
-        parts.append(wording.NO_FACT)
+    facts = [one for one in compared if one.measured.kind in (FACT, KINDS)]
+    if moved and facts and not any(one in moved for one in facts):
+        parts.append(wording.stayed(one.measured for one in facts))
     skipped = wording.left_out(
         one.measured for one in rows if one.measured.kind in (SCORE, FLAGGED)
     )

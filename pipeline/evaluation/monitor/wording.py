@@ -7,10 +7,6 @@ from collections.abc import Iterable
 
 from pipeline.evaluation.monitor.measures import ERRORS, FACT, FACTS, FLAGGED, KINDS, Measured
 
-NO_FACT = (
-    "light, contrast, sharpness, file size, format and size of the images stayed: look at where "
-    "camera and part stand, and at the parts themselves"
-)
 _LEAST_CHANCE = 1e-9
 # A change of a mean that is told as 0 %: then it is the spread that changed.
 _NO_CHANGE = 0.005
@@ -27,6 +23,12 @@ def says(one: Measured, corrected: float) -> str:
     far = f"PSI {one.psi:.2f}, KS {one.ks[0]:.2f}, {_chance(corrected)}"
     missing = f"; {one.missing[1]} images are without it" if one.missing[1] else ""
     return f"{_fact(one) if one.kind == FACT else _score(one)} ({far}){missing}"
+
+
+def stayed(facts: Iterable[Measured]) -> str:
+    """Where to look when no fact of the images moved."""
+    names = ", ".join(FACTS.get(one.measure, one.measure) for one in facts)
+    return f"{names} stayed: look at where camera and part stand, and at the parts themselves"
 
 
 def _score(one: Measured) -> str:

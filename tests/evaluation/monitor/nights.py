@@ -21,6 +21,8 @@ from pipeline.tables.runs import RunPlaces
 from pipeline.tables.schemas import RUN_TABLES
 
 SCORER = "5c" * 32
+# Several to a night, so that one is read in pieces.
+ROW_GROUP = 250
 
 
 def images(seed: int, count: int = 300, category: str | None = "tile", **changes: Any) -> Any:
@@ -76,10 +78,11 @@ class Line:
     """A store that nights are published in and compared."""
 
     folder: Path
+    place: str | None = None
 
     @property
     def store(self) -> str:
-        return str(self.folder / "store")
+        return self.place or str(self.folder / "store")
 
     def publish(
         self,
@@ -93,7 +96,7 @@ class Line:
         places, files = RunPlaces(self.store, run_id), []
         for name, frames in (("scores", scored), ("errors", tuple(errors))):
             for number, frame in enumerate(frames):
-                content = storage.parquet_bytes(_table(frame, RUN_TABLES[name]), 128)
+                content = storage.parquet_bytes(_table(frame, RUN_TABLES[name]), ROW_GROUP)
                 uri = storage.join(places.table(name), f"part-{number:05d}.parquet")
                 storage.write_bytes(uri, content)
                 digest = hashlib.sha256(content).hexdigest()
