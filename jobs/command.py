@@ -5,21 +5,32 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pipeline.errors import InputError, RunError
 
-SUCCESS, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILED, BAD_INPUT, DRIFT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def exit_status(job: Callable[[], str]) -> int:
+class Answer(NamedTuple):
+    """What a job says, and the exit status where that is part of its answer."""
+
+    says: str
+    status: int
+
+
+def exit_status(job: Callable[[], str | Answer]) -> int:
     """Runs a job, prints what it returns, and says how it went.
 
     Returns:
-        0: done; 1: the work failed; 2: something given from outside is wrong.
+        0: done; 1: the work failed; 2: something given from outside is wrong; 3: of a job that
+        looks for a change, it found one.
     """
     _set_up_log()
     try:
-        print(job())
+        found = job()
+        answer = found if isinstance(found, Answer) else Answer(found, SUCCESS)
+        print(answer.says)
     except KeyboardInterrupt:
         return _say("interrupted; the same command with the same run_id continues", INTERRUPTED)
     except Exception as error:
@@ -31,7 +42,7 @@ def exit_status(job: Callable[[], str]) -> int:
         if isinstance(cause, RunError):
             return _say(cause, FAILED)
         raise
-    return SUCCESS
+    return answer.status
 
 
 def _say(error: object, status: int) -> int:

@@ -9,6 +9,7 @@ from pipeline.config.archive import (
 )
 from pipeline.config.demo import DemoConfig
 from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
+from pipeline.config.monitoring import DriftLimitsConfig, MonitorConfig
 from pipeline.config.reading import load, parse
 from pipeline.config.scoring import (
     BackboneConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "DemoConfig",
     "DetectorAugmentationConfig",
     "DetectorConfig",
+    "DriftLimitsConfig",
     "EvaluateConfig",
     "ExportDetectionConfig",
     "FitConfig",
@@ -51,6 +53,7 @@ __all__ = [
     "IndexConfig",
     "Layer",
     "LimitsConfig",
+    "MonitorConfig",
     "NearDuplicatesConfig",
     "PoolConfig",
     "PoolsConfig",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.config import EvaluateConfig
+from pipeline.config import EvaluateConfig, MonitorConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.language import (
@@ -75,7 +75,7 @@ def _files(place: str) -> list[str]:
 
 
 def known_thresholds(
-    config: EvaluateConfig,
+    config: EvaluateConfig | MonitorConfig,
     policies: Iterable[Policy],
     table: ScoredTable,
     more: Mapping[str, str] = MappingProxyType({}),

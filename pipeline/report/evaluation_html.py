@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # No network, no script: whatever a name from the data holds, it can't become either.
-_SECURITY = (
+SECURITY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
@@ -68,7 +68,7 @@ class _Page:
     gallery: Gallery
     provenance: Node
     legend: Sequence[tuple[int, str]]
-    security: str = _SECURITY
+    security: str = SECURITY
 
     @property
     def confidence(self) -> str:
@@ -141,7 +141,7 @@ def _environment() -> Environment:
         loader=DictLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_printable,
+        finalize=printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -149,7 +149,7 @@ def _environment() -> Environment:
     return found
 
 
-def _printable(value: Any) -> Any:
+def printable(value: Any) -> Any:
     """Text without what HTML can't hold; what is markup already stays."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.config import LimitsConfig
 from pipeline.errors import InputError, RunError
 from pipeline.images.decode import DecodedImage, DecodeLimits, ImageError, decode
+from pipeline.images.facts import ImageFacts, image_facts
 from pipeline.images.geometry import letterbox, resize_square
 from pipeline.tables import storage
 from pipeline.tables.patience import StoreAwayError, StoreBrokenError
@@ -51,6 +52,7 @@ class PrepareOptions:
         square: side of the resized square, px; None: not made.
         letterboxed: side of the letterboxed square, px; None: not made.
         verify: compare the content with the sha256 that is expected.
+        facts: measure light, contrast and focus.
     """
 
     limits: DecodeLimits
@@ -59,6 +61,7 @@ class PrepareOptions:
     square: int | None = None
     letterboxed: int | None = None
     verify: bool = True
+    facts: bool = False
 
 
 def options_for(
@@ -79,6 +82,7 @@ class Prepared:
         format: file format by content.
         square: (S, S, 3) uint8 or None.
         letterboxed: (L, L, 3) uint8 or None.
+        facts: of the whole image, or None.
     """
 
     width: int
@@ -86,6 +90,7 @@ class Prepared:
     format: str
     square: np.ndarray | None
     letterboxed: np.ndarray | None
+    facts: ImageFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
         image.format,
         resize_square(image.pixels, options.square) if options.square else None,
         letterbox(image.pixels, options.letterboxed) if options.letterboxed else None,
+        image_facts(image.pixels) if options.facts else None,
     )
 
 

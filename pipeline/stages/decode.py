@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
+import numpy as np
 import pyarrow as pa
 
 from pipeline.scoring.isolated import IsolatedPreparer
@@ -21,6 +23,7 @@ MANIFEST_COLUMNS = [
     "image_id",
     "uri",
     "sha256",
+    "bytes",
     "category",
     "split",
     "role",
@@ -29,6 +32,9 @@ MANIFEST_COLUMNS = [
     "is_defect",
 ]
 
+# Of `ImageFacts`.
+_FACTS = ("brightness", "contrast", "sharpness")
+
 # Reads in flight per task on a remote store, where a read mostly waits.
 _REMOTE_READS = 8
 
@@ -36,7 +42,7 @@ _REMOTE_READS = 8
 def prepare_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
     """Adds the images of a block of manifest rows, and a reason where there is none.
 
-    Columns added: width, height, format, error_type, error_message, and `square` and
+    Columns added: width, height, format, error_type, error_message, and the facts, `square` and
     `letterboxed` as far as the options ask for them.
     """
     results = prepare_images(rows, options)
@@ -72,6 +78,8 @@ def _with_results(
         "error_type": pa.array([bad and bad.error_type for bad in failures], pa.string()),
         "error_message": pa.array([bad and bad.message for bad in failures], pa.string()),
     }
+    if options.facts:
+        columns |= {name: _fact(images, name) for name in _FACTS}
     if options.square:
         squares = [image.square if image else None for image in images]
         columns[SQUARE] = pack(squares, options.square)
@@ -81,3 +89,8 @@ def _with_results(
     for name, column in columns.items():
         rows = rows.append_column(name, column)
     return rows
+
+
+def _fact(images: list[Prepared | None], name: str) -> pa.Array:
+    values = [getattr(image.facts, name) if image else math.nan for image in images]
+    return pa.array(values, pa.float32(), mask=np.isnan(values))

@@ -250,7 +250,7 @@ def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> Cha
         square=spec.image_size if SQUARE in needed else None,
         letterboxed=spec.detector.image_size if LETTERBOXED in needed and spec.detector else None,
     )
-    options = replace(options, verify=config.verify_content)
+    options = replace(options, verify=config.verify_content, facts=True)
     pools = tuple(
         PoolStage(ACTORS[name], _actor_settings(work, name, plans[name]), plans[name])
         for name in work.models

@@ -116,6 +116,8 @@ def load_published(store: str, run_id: str) -> dict[str, Any]:
 def load_table(store: str, run_id: str, table: str, columns: list[str] | None = None) -> pa.Table:
     """Rows of one table of a published run, sorted by category and image.
 
+    Without `columns`, those that came after the run was published are null.
+
     Raises:
         InputError: the run, the table or a column isn't there.
     """
@@ -130,4 +132,5 @@ def load_table(store: str, run_id: str, table: str, columns: list[str] | None = 
     entry = load_published(store, run_id)["tables"].get(table, {"files": []})
     uris = [storage.join(store, file["path"]) for file in entry["files"]]
     empty = schema.empty_table().select(columns or schema.names)
-    return pa.concat_tables([empty, *(storage.read_parquet(uri, columns) for uri in uris)])
+    parts = (storage.read_parquet(uri, columns) for uri in uris)
+    return pa.concat_tables([empty, *parts], promote_options="default")

@@ -24,6 +24,7 @@ def table_schema(table: str, fields: list[pa.Field]) -> pa.Schema:
 
 IMAGE_ID = described("image_id", pa.int64(), "first 63 bits of the content's sha256", null=False)
 _URI = described("uri", pa.string(), "where the image lies", null=False)
+_BYTES = described("bytes", pa.int64(), "size of the file", "bytes")
 _CATEGORY = described("category", pa.string(), "what the image shows: one product or surface")
 _LABELS = [
     described("split", pa.string(), "the folder that the image came from: train, test, …"),
@@ -45,7 +46,7 @@ MANIFEST = table_schema(
             "size and ETag or time of each of duplicate_uris, as they were when it was read",
         ),
         described("sha256", pa.string(), "of the content; null: it could not be read"),
-        described("bytes", pa.int64(), "size of the file", "bytes"),
+        _BYTES,
         described("etag", pa.string(), "the object store's ETag"),
         described("modified_at", pa.timestamp("us", tz="UTC"), "when the file was last changed"),
         _CATEGORY,
@@ -69,6 +70,16 @@ SCORES = table_schema(
         described("width", pa.int32(), "width after EXIF rotation", "px"),
         described("height", pa.int32(), "height after EXIF rotation", "px"),
         described("format", pa.string(), "file format, by content"),
+        _BYTES,
+        described("brightness", pa.float32(), "mean of grey (ITU-R 601 luma)", "0 to 255"),
+        described("contrast", pa.float32(), "standard deviation of grey", "grey levels"),
+        described(
+            "sharpness",
+            pa.float32(),
+            "root mean square of grey's Laplacian over grey's standard deviation, of the image "
+            "shrunk to 256 × 256 px in area; null: the image is flat",
+            "ratio",
+        ),
         described("anomaly_score", pa.float32(), "the configured distance", "Mahalanobis distance"),
         described(
             "anomaly_cells", pa.float32(), "largest cell distances, added", "Mahalanobis distance"

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.images.decode import decode
+from pipeline.images.facts import image_facts
 from pipeline.scoring.bundle import open_bundle
 from pipeline.stages import reduce
 from pipeline.stages.fit import run_fit
@@ -78,6 +80,17 @@ def test_models_that_are_off_leave_null_columns_and_the_others_as_they_were(
                     assert found[field].equals(whole[field])
                 else:
                     assert found[field].null_count == len(found)
+
+
+def test_every_image_has_its_bytes_and_the_facts_of_its_pixels(
+    one_actor: dict[str, pa.Table],
+) -> None:
+    for row in one_actor["scores"].to_pylist():
+        content = Path(row["uri"]).read_bytes()
+        facts = image_facts(decode(content).pixels)
+        assert row["bytes"] == len(content)
+        for name in ("brightness", "contrast", "sharpness"):
+            assert row[name] == np.float32(getattr(facts, name)), name
 
 
 def test_moments_are_bit_equal_for_any_number_of_workers(

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from pipeline.images.decode import DecodeLimits
+from pipeline.images.facts import image_facts
 from pipeline.images.geometry import LETTERBOX_GREY
 from pipeline.scoring import prepare as module
 from pipeline.scoring.prepare import Failure, Prepared, PrepareOptions, fetch, prepare
@@ -302,3 +304,13 @@ def test_the_kinds_of_fetching_are_those_of_the_schema() -> None:
         "not_found", "permission_denied", "read_error", "broken_body", "content_changed",
         "not_a_file",
     }  # fmt: skip
+
+
+# --- facts ---
+
+
+def test_facts_are_of_the_whole_image_and_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    uri = write(tmp_path, encoded())
+    assert prepared(prepare(uri, None, OPTIONS)).facts is None
+    found = prepared(prepare(uri, None, replace(OPTIONS, facts=True))).facts
+    assert found == image_facts(PIXELS)

@@ -140,6 +140,16 @@ def test_a_table_is_read_in_its_order_whole_or_by_column(tmp_path: Path, slash: 
     assert load_published(store, "r")["run_id"] == "r"
 
 
+def test_a_column_that_came_after_the_run_is_null(tmp_path: Path) -> None:
+    publish(str(tmp_path), "r")
+    for file in (tmp_path / "tables" / "scores").rglob("*.parquet"):
+        old = storage.read_parquet(str(file)).drop_columns(["sharpness"])
+        storage.write_bytes(str(file), storage.parquet_bytes(old))
+    table = load_table(str(tmp_path), "r", "scores")
+    assert table.schema.equals(SCORES)
+    assert table["sharpness"].null_count == len(table) == 25
+
+
 def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
     publish(str(tmp_path), "r")
     assert load_table(str(tmp_path), "r", "errors").num_rows == 0

@@ -1,0 +1,152 @@
+"""Two sketches against each other: pairs of categories, measures, verdicts, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.config import MonitorConfig
+from pipeline.errors import InputError
+from pipeline.evaluation.monitor.deciding import InUse
+from pipeline.evaluation.monitor.measures import FACTS, Measured, Pair, measured_category
+from pipeline.evaluation.monitor.sketch import CategorySketch, RunSketch, told
+from pipeline.evaluation.monitor.verdicts import (
+    NOT_COMPARABLE,
+    Judged,
+    Verdict,
+    category_verdict,
+    judged,
+)
+
+# A reference with labelled defects beyond this share is no picture of a line.
+_MANY_DEFECTS = 0.1
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two runs, measured and judged.
+
+    Attributes:
+        reference: what is compared with.
+        run: what is looked at.
+        pairs: categories that both have enough images of.
+        measures: of all pairs.
+        verdicts: of all categories of either run, sorted.
+        policies: in use: names by digest.
+        warnings: what a reader has to know.
+    """
+
+    reference: RunSketch
+    run: RunSketch
+    pairs: tuple[Pair, ...]
+    measures: tuple[Judged, ...]
+    verdicts: tuple[Verdict, ...]
+    policies: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def other_scorer(reference: RunSketch, scorer_digest: str) -> str:
+    """Why the scores of two runs can't be compared; empty: they can."""
+    if scorer_digest == reference.scorer_digest:
+        return ""
+    return (
+        f"the reference was scored by {reference.scorer_digest[:12]}…, this run by "
+        f"{scorer_digest[:12]}…, and scores of two scorers mean different things"
+    )
+
+
+def compare(config: MonitorConfig, reference: RunSketch, run: RunSketch, use: InUse) -> Compared:
+    """Judges a run by its reference.
+
+    Raises:
+        InputError: they have no category in common.
+    """
+    pairs, skipped = _pairs(config, reference, run)
+    policies = {one.digest: one.policy.name for one in use.policies}
+    other = other_scorer(reference, run.scorer_digest)
+    measured: list[Measured] = []
+    for pair in pairs:
+        measured += measured_category(pair, policies, other)
+    found = judged(measured, config.alpha, config.limits)
+    by_category = [
+        category_verdict(
+            pair.category, [one for one in found if one.measured.category == pair.category]
+        )
+        for pair in pairs
+    ]
+    every = sorted([*by_category, *skipped], key=lambda one: (not one.category, told(one.category)))
+    warnings = tuple(_warnings(reference, run, other))
+    return Compared(reference, run, tuple(pairs), tuple(found), tuple(every), policies, warnings)
+
+
+def _pairs(
+    config: MonitorConfig, reference: RunSketch, run: RunSketch
+) -> tuple[list[Pair], list[Verdict]]:
+    """Categories that can be compared, and why the others can't."""
+    first, second = reference.categories, run.categories
+    if not {name for name in first if name in second}:
+        raise InputError(
+            f"reference: {reference.run_id}: has {_listed(reference)}, and {run.run_id} has "
+            f"{_listed(run)}: no category is in both; name another reference"
+        )
+    pairs, skipped = [], []
+    for name in dict.fromkeys([*first, *second]):
+        why = _why_not(first.get(name), second.get(name), config.min_images)
+        if why:
+            skipped.append(Verdict(name, NOT_COMPARABLE, why))
+        else:
+            pairs.append(Pair(name, first[name], second[name]))
+    return pairs, skipped
+
+
+def _why_not(first: CategorySketch | None, second: CategorySketch | None, least: int) -> str:
+    if first is None:
+        return "is new: the reference has no image of it"
+    if second is None:
+        return f"is missing: the reference has {first.images} images of it, this run none"
+    for whose, one in (("the reference", first), ("this run", second)):
+        # As many as they are told to be: 29.6 are no 30.
+        if one.independent < least:
+            worth = f", worth {one.independent:.1f} independent ones" if one.images else ""
+            return (
+                f"too few images: {whose} has {one.images} with scores{worth}, and min_images is "
+                f"{least}"
+            )
+    return ""
+
+
+def _listed(run: RunSketch) -> str:
+    names = [told(name) for name in run.categories]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more if names else "no category"
+
+
+def _warnings(reference: RunSketch, run: RunSketch, other: str) -> Iterator[str]:
+    if other:
+        yield f"scores and flagged rates are not compared: {other}"
+    if reference.rows != run.rows:
+        yield f"other rows are compared: of the reference {reference.rows}; of the run {run.rows}"
+    images, labelled, defects = (
+        sum(getattr(one, name) for one in reference.categories.values())
+        for name in ("images", "labelled", "defects")
+    )
+    unlabelled = not any(one.labelled for one in run.categories.values())
+    if labelled and defects > _MANY_DEFECTS * images and unlabelled:
+        yield (
+            f"{defects} of {images} rows of the reference are labelled as defects, and no row of "
+            "the run has a label: with good_only=true the defects of the reference are left out"
+        )
+    lacking = sorted(
+        {
+            name
+            for one in reference.categories.values()
+            for name in FACTS
+            if one.numbers and name not in one.numbers
+        }
+    )
+    if lacking:
+        yield (
+            f"the reference has no {', '.join(lacking)}: it was scored before images were "
+            "measured; what the images looked like can't be compared"
+        )
