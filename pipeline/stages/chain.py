@@ -16,6 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
+from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
 from pipeline.tables.manifest import with_all_columns
 
@@ -31,11 +32,13 @@ class PoolStage:
         actor: its class.
         settings: what its constructor is given.
         plan: its size and share of the cluster.
+        stage: what its time is noted as.
     """
 
     actor: type
     settings: Any
     plan: PoolPlan
+    stage: str = "features"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def build_chain(
         num_cpus=DECODE_CPUS,
     ).repartition(target_num_rows_per_block=plan.block_rows)
     rows = rows.map_batches(
-        prepare_block,
+        timed(prepare_block, "decode"),
         fn_kwargs={"options": plan.options},
         batch_format="pyarrow",
         batch_size=None,
@@ -88,7 +91,7 @@ def build_chain(
     )
     for pool in plan.pools:
         rows = rows.map_batches(
-            pool.actor,
+            timed_actor(pool.actor, pool.stage),
             fn_constructor_args=(pool.settings,),
             compute=ActorPoolStrategy(size=pool.plan.size),
             batch_format="pyarrow",

@@ -19,6 +19,7 @@ MANIFEST_COLUMNS = [
     "image_id",
     "uri",
     "sha256",
+    "bytes",
     "category",
     "split",
     "role",
