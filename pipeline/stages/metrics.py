@@ -45,6 +45,10 @@ class RunMetrics:
             ("job", "category"),
         )
         self._bytes = Counter("linescore_read_bytes", "Bytes of image files read", ("job",))
+        # Ray rebuilds a histogram's sum from the middles of its bins: only a counter adds up.
+        self._stages = Counter(
+            "linescore_stage_seconds", "Seconds of a stage's workers, added up", ("job", "stage")
+        )
         self._seconds = Histogram(
             "linescore_image_seconds",
             "Seconds of a stage's worker per image: a block's, divided by its images",
@@ -52,7 +56,8 @@ class RunMetrics:
             ("job", "stage"),
         )
         self._queue = Gauge("linescore_queue_images", "Images not yet committed", ("job",))
-        for series in (self._images, self._categories, self._bytes, self._seconds, self._queue):
+        counters = (self._images, self._categories, self._bytes, self._stages)
+        for series in (*counters, self._seconds, self._queue):
             series.set_default_tags({"job": job})
 
     def add(self, commit: Mapping[str, Any], left: int) -> None:
@@ -68,6 +73,8 @@ class RunMetrics:
             self._bytes.inc(commit["bytes"])
         for spent in commit["spent"]:
             tags = {"stage": spent["stage"]}
+            if spent["seconds"] > 0:
+                self._stages.inc(spent["seconds"], tags)
             for _ in range(spent["images"]):
                 self._seconds.observe(spent["seconds"] / spent["images"], tags)
         self.left(left)
