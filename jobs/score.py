@@ -11,10 +11,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> str:
         config = parse(ScoreConfig, __doc__ or "", argv)
+        from pipeline.report.run_file import with_run_page
         from pipeline.report.summary import score_summary
         from pipeline.stages.score import run_score
 
-        return score_summary(run_score(config))
+        return score_summary(with_run_page(run_score(config), config.store))
 
     return exit_status(job)
 

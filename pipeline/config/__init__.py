@@ -31,6 +31,7 @@ from pipeline.config.training import (
     TrainClassifierConfig,
     TrainDetectorConfig,
 )
+from pipeline.config.watching import HookConfig, NotifyConfig, ReportConfig
 
 __all__ = [
     "BackboneConfig",
@@ -48,13 +49,16 @@ __all__ = [
     "FitConfig",
     "GoodSharesConfig",
     "HoldoutConfig",
+    "HookConfig",
     "IndexConfig",
     "Layer",
     "LimitsConfig",
     "NearDuplicatesConfig",
+    "NotifyConfig",
     "PoolConfig",
     "PoolsConfig",
     "RayConfig",
+    "ReportConfig",
     "ScoreColumn",
     "ScoreConfig",
     "Section",
