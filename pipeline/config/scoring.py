@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, Section
+from pipeline.config.watching import NotifyConfig
 
 
 class BackboneConfig(Section):
@@ -86,6 +87,8 @@ class FitConfig(Section):
     """Images per commit: what a kill can cost."""
     ray: RayConfig = RayConfig()
     """The cluster."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told at the end."""
 
 
 class StagesConfig(Section):
@@ -144,6 +147,8 @@ class ScoreConfig(Section):
     """Seconds between two progress lines when the output is not a terminal."""
     ray: RayConfig = RayConfig()
     """The cluster."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told at the end."""
 
 
 ScoreColumn = Literal[

@@ -103,7 +103,10 @@ def _middles(bins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     first = (bins << _DROPPED).astype(np.uint32)
     last = first | np.uint32((1 << _DROPPED) - 1)
     low, high = (_number(ordered) for ordered in (first, last))
-    return np.asarray((low + high) / 2)
+    # Next to nothing is nothing: the bins on either side of 0 hold it and numbers too small to
+    # be normal ones.
+    tiny = np.abs(low + high) < np.finfo(np.float32).tiny
+    return np.where(tiny, 0.0, (low + high) / 2)
 
 
 def _number(ordered: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:

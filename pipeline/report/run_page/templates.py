@@ -10,6 +10,9 @@ _STYLE = """\
 .facts { max-width: none; }
 .facts li { border: 1px solid var(--line); border-radius: 6px; padding: 0.4rem 0.8rem; }
 .facts strong { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
+@media (min-width: 40rem) {
+  .scores tbody th[scope="row"]:first-child { min-width: 14rem; }
+}
 .facts .wrong strong { color: var(--bad); }
 """
 
@@ -85,21 +88,21 @@ of them until the first images were committed{% endif %};
 </section>
 {% endmacro %}
 
-{% macro numbers(page, rows) %}
-<table>
-<thead><tr><th scope="col">score</th><th scope="col">category</th><th scope="col">images</th>
+{% macro numbers(rows, each) %}
+<table class="scores">
+<thead><tr><th scope="col">score</th>{% if each %}<th scope="col">category</th>{% endif %}
+<th scope="col">images</th>
 <th scope="col">without</th><th scope="col">least</th>
 {% for share in ("1 %", "5 %", "25 %", "median", "75 %", "95 %", "99 %") %}
 <th scope="col">{{ share }}</th>{% endfor %}<th scope="col">largest</th></tr></thead>
 <tbody>
 {% for row in rows %}
 <tr><th scope="row"><bdi>{{ row.score }}</bdi></th>
-<td>{% if row.level == "all" %}<span class="soft">all</span>
-{%- else %}{{ parts.category(row.category) }}{% endif %}</td>
+{% if each %}<td>{{ parts.category(row.category) }}</td>{% endif %}
 <td class="number">{{ words.count(row.n) }}</td>
 <td class="number">{{ words.count(row.missing) }}</td>
 <td class="number">{{ words.plain(row.min) }}</td>
-{% for value in row.quantiles.values() %}<td class="number">{{ words.plain(value) }}</td>
+{% for value in row.quantiles.values() %}<td class="number">{{ words.quantile(value) }}</td>
 {% endfor %}
 <td class="number">{{ words.plain(row.max) }}</td></tr>
 {% endfor %}
@@ -113,7 +116,7 @@ of them until the first images were committed{% endif %};
 <p>Least and largest are exact, quantiles to one part in 2,048. Good images upwards, defects
 downwards, those without a label dashed; each fills the same area whatever its number.</p>
 {% set all = page.distributions | selectattr("level", "equalto", "all") | list %}
-{% call parts.scroll("Scores of all categories") %}{{ numbers(page, all) }}{% endcall %}
+{% call parts.scroll("Scores of all categories") %}{{ numbers(all, false) }}{% endcall %}
 <div class="charts">{% for it in page.overall %}{{ charts.histogram(it) }}{% endfor %}</div>
 {% set each = page.distributions | rejectattr("level", "equalto", "all") | list %}
 {% if each %}
@@ -121,7 +124,7 @@ downwards, those without a label dashed; each fills the same area whatever its n
 {% if page.by_category %}
 <div class="charts">{% for it in page.by_category %}{{ charts.histogram(it) }}{% endfor %}</div>
 {% endif %}
-{% call parts.scroll("Scores by category") %}{{ numbers(page, each) }}{% endcall %}
+{% call parts.scroll("Scores by category") %}{{ numbers(each, true) }}{% endcall %}
 </details>
 {% endif %}
 </section>
