@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import atexit
-import io
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import InputError
 
 VARIABLE = "LINESCORE_LOG"
 _FORMATS = ("text", "json")
+_STDERR = 2
+# What the job waits for the last lines of others; a child of theirs may hold the pipe open.
+_LAST_LINES_S = 2.0
 
 
 def wants_json() -> bool:
@@ -41,16 +46,39 @@ def set_up_text() -> None:
 def set_up_json(job: str) -> None:
     """Everything that this process writes to standard error as JSON lines.
 
-    What others print there, such as a library's warning, becomes a line's message.
+    What others write there, such as a library's warning, becomes a line's message.
     """
-    stream = sys.stderr
-    handler = logging.StreamHandler(stream)
+    ours = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8")
+    handler = logging.StreamHandler(ours)
     handler.setFormatter(JsonLines(job))
     handler.addFilter(RunIds())
     _use(handler)
     logging.getLogger().handlers = [handler]
-    sys.stderr = _Lines(stream)
     threading.excepthook = _log_thread
+    _wrap_others(job, ours)
+
+
+def _wrap_others(job: str, ours: TextIO) -> None:
+    """Leads what is written to descriptor 2 through a process that makes lines of it."""
+    program = Path(__file__).with_name("stderr_lines.py")
+    wrapper = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-E", "-S", str(program), job],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=ours,
+        start_new_session=True,
+    )
+    assert wrapper.stdin is not None  # noqa: S101 - a pipe was asked for
+    os.dup2(wrapper.stdin.fileno(), _STDERR)
+    wrapper.stdin.close()
+
+    def end() -> None:
+        sys.stderr.flush()
+        os.dup2(ours.fileno(), _STDERR)
+        with suppress(subprocess.TimeoutExpired):
+            wrapper.wait(_LAST_LINES_S)
+
+    atexit.register(end)
 
 
 def _use(handler: logging.Handler) -> None:
@@ -95,44 +123,6 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
         return json.dumps(line, ensure_ascii=True, default=str)
-
-
-class _Lines(io.TextIOBase):
-    """Standard error of a process that logs JSON: each line that is printed becomes a record."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._rest = ""
-        self._lock = threading.RLock()
-        atexit.register(self._end)
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        with self._lock:
-            *lines, self._rest = (self._rest + text).split("\n")
-            for line in lines:
-                self._tell(line)
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def _end(self) -> None:
-        self._tell(self._rest)
-        self._rest = ""
-
-    def _tell(self, line: str) -> None:
-        if line.strip():
-            logging.getLogger("linescore.stderr").info("%s", line.rstrip())
 
 
 def _log_thread(failed: threading.ExceptHookArgs) -> None:
