@@ -25,11 +25,11 @@ class RunMetrics:
     lost. Where Ray exports no metrics, all this does nothing.
     """
 
-    def __init__(self, job: str, categories: Mapping[str | None, int]) -> None:
+    def __init__(self, verb: str, categories: Mapping[str | None, int]) -> None:
         """Names the series.
 
         Args:
-            job: score or fit.
+            verb: score or fit; as a label, since `job` is Prometheus's own.
             categories: images by category; the largest get a series of their own.
         """
         largest = sorted(categories, key=lambda name: (-categories[name], name or ""))
@@ -37,28 +37,28 @@ class RunMetrics:
         self._images = Counter(
             "linescore_images",
             "Images committed, by status (scored, error) and kind of error",
-            ("job", "status", "error_type"),
+            ("verb", "status", "error_type"),
         )
         self._categories = Counter(
             "linescore_category_images",
             f"Images committed, by category; beyond {MOST_CATEGORIES} as {OTHER_CATEGORIES}",
-            ("job", "category"),
+            ("verb", "category"),
         )
-        self._bytes = Counter("linescore_read_bytes", "Bytes of image files read", ("job",))
+        self._bytes = Counter("linescore_read_bytes", "Bytes of image files read", ("verb",))
         # Ray rebuilds a histogram's sum from the middles of its bins: only a counter adds up.
         self._stages = Counter(
-            "linescore_stage_seconds", "Seconds of a stage's workers, added up", ("job", "stage")
+            "linescore_stage_seconds", "Seconds of a stage's workers, added up", ("verb", "stage")
         )
         self._seconds = Histogram(
             "linescore_image_seconds",
             "Seconds of a stage's worker per image: a block's, divided by its images",
             _SECONDS,
-            ("job", "stage"),
+            ("verb", "stage"),
         )
-        self._queue = Gauge("linescore_queue_images", "Images not yet committed", ("job",))
+        self._queue = Gauge("linescore_queue_images", "Images not yet committed", ("verb",))
         counters = (self._images, self._categories, self._bytes, self._stages)
         for series in (*counters, self._seconds, self._queue):
-            series.set_default_tags({"job": job})
+            series.set_default_tags({"verb": verb})
 
     def add(self, commit: Mapping[str, Any], left: int) -> None:
         """Counts one commit.

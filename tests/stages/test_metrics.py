@@ -24,6 +24,7 @@ from pipeline.stages.metrics import (
 )
 from pipeline.stages.score import run_score
 from tests.conftest import ROOT, TinyStore, job_environment, write_archive
+from tests.stages.exported import exported_names
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
@@ -73,10 +74,10 @@ def test_the_endpoint_counts_what_the_report_counts(tiny_store: TinyStore, tmp_p
     assert report["images"] == {"manifest": 22, "scored": 20, "errors": 2}
 
     name = "linescore_images_total"
-    series = wait_for(name, total(before, name, job="score") + 22, job="score")
+    series = wait_for(name, total(before, name, verb="score") + 22, verb="score")
 
     def grown(name: str, **labels: str) -> float:
-        labels |= {"job": "score"}
+        labels |= {"verb": "score"}
         return total(series, name, **labels) - total(before, name, **labels)
 
     assert grown(name, status="scored", error_type="") == 20
@@ -97,7 +98,9 @@ def test_the_endpoint_counts_what_the_report_counts(tiny_store: TinyStore, tmp_p
         seconds = grown("linescore_stage_seconds_total", stage=stage)
         assert seconds == pytest.approx(entry["seconds"], rel=1e-6)
         assert entry["seconds"] > 0
-    assert total(series, "linescore_queue_images", job="score") == 0
+    assert total(series, "linescore_queue_images", verb="score") == 0
+    # And nothing else: the dashboard's test relies on these names.
+    assert {name for name, _, _ in series} == set().union(*exported_names().values())
 
 
 def test_a_category_for_each_image_is_no_series_for_each_image(cluster: str) -> None:
@@ -107,16 +110,16 @@ def test_a_category_for_each_image_is_no_series_for_each_image(cluster: str) -> 
         {"category": name, "error_type": None, "images": 1} for name in (*categories, None, "new")
     ]
     metrics.add({"counts": counts, "bytes": 0, "spent": []}, 5)
-    series = wait_for("linescore_category_images_total", 1002, job="many")
+    series = wait_for("linescore_category_images_total", 1002, verb="many")
     name = f"{EXPORT_PREFIX}linescore_category_images_total"
     found = {
-        own["category"]: value for at, own, value in series if at == name and own["job"] == "many"
+        own["category"]: value for at, own, value in series if at == name and own["verb"] == "many"
     }
     assert len(found) == MOST_CATEGORIES + 1
     assert found[NO_CATEGORY] == 1
     assert found["c0000"] == 1
     assert found[OTHER_CATEGORIES] == 1002 - MOST_CATEGORIES
-    assert total(series, "linescore_queue_images", job="many") == 5
+    assert total(series, "linescore_queue_images", verb="many") == 5
 
 
 def test_without_ray_and_with_its_metrics_off_nothing_fails() -> None:
