@@ -61,6 +61,8 @@ def write_run_page(places: RunPlaces) -> str:
     if not storage.exists(places.report):
         raise InputError(f"run {places.run_id}: {places.report}: is gone; there is nothing to tell")
     report = storage.read_json(places.report)
+    if not isinstance(report, dict):
+        raise InputError(f"run {places.run_id}: {places.report}: is no report of a run")
     if report.get("kind") != "score":
         raise InputError(
             f"run {places.run_id}: is a {report.get('kind')!r} run; a page is made of 'score' runs"
