@@ -6,6 +6,7 @@ _STYLE = """\
 .work { display: block; width: 130px; height: 12px; margin-top: 0.2rem; }
 .work rect { fill: var(--good); } .work .track { stroke: var(--line); }
 .uri, .said { overflow-wrap: anywhere; min-width: 14rem; }
+.scroll + .charts { margin-top: 1rem; }
 .facts { display: flex; flex-wrap: wrap; gap: 0.6rem; padding: 0; list-style: none; }
 .facts { max-width: none; }
 .facts li { border: 1px solid var(--line); border-radius: 6px; padding: 0.4rem 0.8rem; }
@@ -22,9 +23,11 @@ _SECTIONS = """\
 <h2>Images by category</h2>
 {% call parts.scroll("Images by category") %}
 <table>
-<thead><tr><th scope="col">category</th><th scope="col">images</th><th scope="col">scored</th>
-<th scope="col">errors</th>
-{% for kind in page.kinds %}<th scope="col"><bdi>{{ kind }}</bdi></th>{% endfor %}</tr></thead>
+<thead><tr><th scope="col">category</th><th scope="col" class="number">images</th>
+<th scope="col" class="number">scored</th>
+<th scope="col" class="number">errors</th>
+{% for kind in page.kinds %}<th scope="col" class="number"><bdi>{{ kind }}</bdi></th>
+{% endfor %}</tr></thead>
 <tbody>
 {% for row in page.categories %}
 <tr><th scope="row">{{ parts.category(row.category) }}</th>
@@ -63,8 +66,10 @@ _SECTIONS = """\
 sum is more than the time on the clock; waiting for files and for a busy processor is in them.</p>
 {% call parts.scroll("Work by stage") %}
 <table>
-<thead><tr><th scope="col">stage</th><th scope="col">seconds</th><th scope="col">share</th>
-<th scope="col">images</th><th scope="col">ms per image</th></tr></thead>
+<thead><tr><th scope="col">stage</th><th scope="col" class="number">seconds</th>
+<th scope="col">share</th>
+<th scope="col" class="number">images</th>
+<th scope="col" class="number">ms per image</th></tr></thead>
 <tbody>
 {% for stage in page.stages %}
 <tr><th scope="row">{{ stage.row.stage }}</th>
@@ -91,10 +96,11 @@ of them until the first images were committed{% endif %};
 {% macro numbers(rows, each) %}
 <table class="scores">
 <thead><tr><th scope="col">score</th>{% if each %}<th scope="col">category</th>{% endif %}
-<th scope="col">images</th>
-<th scope="col">without</th><th scope="col">least</th>
+<th scope="col" class="number">images</th>
+<th scope="col" class="number">without</th><th scope="col" class="number">least</th>
 {% for share in ("1 %", "5 %", "25 %", "median", "75 %", "95 %", "99 %") %}
-<th scope="col">{{ share }}</th>{% endfor %}<th scope="col">largest</th></tr></thead>
+<th scope="col" class="number">{{ share }}</th>
+{% endfor %}<th scope="col" class="number">largest</th></tr></thead>
 <tbody>
 {% for row in rows %}
 <tr><th scope="row"><bdi>{{ row.score }}</bdi></th>
@@ -165,8 +171,9 @@ ones of its own category: numbers of different categories don't compare.</p>
 <summary>{{ parts.category(name) }}</summary>
 {% call parts.scroll("Most anomalous") %}
 <table>
-<thead><tr><th scope="col">image</th><th scope="col">anomaly score</th>
-<th scope="col">defect probability</th><th scope="col">label</th><th scope="col">role</th></tr>
+<thead><tr><th scope="col">image</th><th scope="col" class="number">anomaly score</th>
+<th scope="col" class="number">defect probability</th><th scope="col">label</th>
+<th scope="col">role</th></tr>
 </thead>
 <tbody>
 {% for row in rows %}
