@@ -130,7 +130,8 @@ def _report(
     found = run_facts(
         {name: [file.uri for file in files if file.table == name] for name in RUN_TABLES}
     )
-    errors = {entry["category"]: entry["errors"] for entry in found.pop("by_category")}
+    counts = {entry["category"]: entry for entry in found.pop("by_category")}
+    nothing: dict[str, Any] = {"scored": 0, "errors": {}}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": places.run_id,
@@ -147,9 +148,9 @@ def _report(
             {
                 "category": name,
                 "images": count,
-                "scored": count - sum(errors[name].values()),
-                "errors": sum(errors[name].values()),
-                "errors_by_type": errors[name],
+                "scored": counts.get(name, nothing)["scored"],
+                "errors": sum(counts.get(name, nothing)["errors"].values()),
+                "errors_by_type": counts.get(name, nothing)["errors"],
             }
             for name, count in sorted(
                 manifest.categories.items(), key=lambda item: (item[0] is None, item[0] or "")

@@ -62,6 +62,9 @@ def summary(commit: Commit, rows: pa.Table) -> pa.Table:
 
 def _counts(rows: pa.Table) -> list[dict[str, object]]:
     keys = ["category", "error_type"]
+    for name in keys:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(len(rows), pa.string()))
     found = rows.select(keys).group_by(keys).aggregate([([], "count_all")])
     counts: list[dict[str, object]] = found.rename_columns([*keys, "images"]).to_pylist()
     return counts

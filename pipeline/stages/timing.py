@@ -79,7 +79,7 @@ def _columns(rows: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 def bytes_read(rows: pa.Table) -> int:
     """Sizes of the files that were decoded, as the manifest has them; unknown ones count 0."""
     decoded = f"{_PREFIX}decode"
-    if decoded not in rows.column_names:
+    if not {decoded, "bytes"} <= set(rows.column_names):
         return 0
     sizes = rows.filter(pc.is_valid(rows.column(decoded))).column("bytes")
     return int(pc.sum(sizes, min_count=0).as_py())

@@ -39,6 +39,17 @@ def test_counts_stand_by_category_and_kind(places: RunPlaces) -> None:
     assert head.endswith("errors not_found truncated")
 
 
+def test_images_left_to_earlier_runs_have_a_column(places: RunPlaces) -> None:
+    report = new_report(places)
+    report["images"] |= {"manifest": 151, "skipped": 10}
+    report["categories"][1] |= {"images": 57, "skipped": 10}
+    page = section(page_of(report), "categories")
+    assert page.rows()[1] == ["tile", "57", "45", "2", "10", "1", "1"]
+    assert page.rows()[0][4] == "0"
+    assert page.rows()[-1] == ["all", "151", "135", "6", "10", "3", "3"]
+    assert "41 reused, 10 skipped" in page.text
+
+
 def test_throughput_stages_and_ways_are_told(places: RunPlaces) -> None:
     page = page_of(new_report(places))
     header = page.one("header").text

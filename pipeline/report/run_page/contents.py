@@ -88,6 +88,11 @@ class RunPage:
     provenance: Node
 
     @property
+    def skipped(self) -> bool:
+        """Whether images were left to earlier runs."""
+        return bool(self.report["images"].get("skipped"))
+
+    @property
     def sections(self) -> list[tuple[str, str]]:
         """Names and titles of the sections that there are."""
         every = [
@@ -132,7 +137,7 @@ def contents(report: Row, record: Row) -> RunPage:
 def _by_category(report: Row) -> list[Row]:
     return [
         {name: row[name] for name in ("category", "images", "scored")}
-        | {"errors": row["errors_by_type"]}
+        | {"errors": row["errors_by_type"], "skipped": row.get("skipped", 0)}
         for row in report["categories"]
     ]
 
@@ -152,7 +157,7 @@ def _notes(report: Row, categories: Sequence[Row]) -> list[str]:
         notes.append(f"{images['errors']:,} of {images['manifest']:,} images ({share:.2g} %) "
                      "have no score")  # fmt: skip
     empty = [
-        row["category"] or "(none)" for row in categories if row["images"] and not row["scored"]
+        row["category"] or "(none)" for row in categories if row["errors"] and not row["scored"]
     ]
     if empty:
         notes.append(f"no image was scored of: {_listed(empty)}")

@@ -26,6 +26,7 @@ _SECTIONS = """\
 <thead><tr><th scope="col">category</th><th scope="col" class="number">images</th>
 <th scope="col" class="number">scored</th>
 <th scope="col" class="number">errors</th>
+{% if page.skipped %}<th scope="col" class="number">skipped</th>{% endif %}
 {% for kind in page.kinds %}<th scope="col" class="number"><bdi>{{ kind }}</bdi></th>
 {% endfor %}</tr></thead>
 <tbody>
@@ -33,18 +34,22 @@ _SECTIONS = """\
 <tr><th scope="row">{{ parts.category(row.category) }}</th>
 <td class="number">{{ words.count(row.images) }}</td>
 <td class="number">{{ words.count(row.scored) }}</td>
-<td class="number">{{ words.count(row.images - row.scored) }}</td>
+<td class="number">{{ words.count(row.errors.values() | sum) }}</td>
+{% if page.skipped %}
+<td class="number">{{ words.count(row.get("skipped", 0)) }}</td>{% endif %}
 {% for kind in page.kinds %}
 <td class="number">{{ words.count(row.errors.get(kind, 0)) }}</td>{% endfor %}</tr>
 {% endfor %}
 {% if page.categories_left_out %}
 <tr><th scope="row">{{ page.categories_left_out }} smaller categories</th>
-<td colspan="{{ 3 + page.kinds | length }}">in report.json</td></tr>
+<td colspan="{{ 3 + page.skipped + page.kinds | length }}">in report.json</td></tr>
 {% endif %}
 <tr class="total"><th scope="row">all</th>
 <td class="number">{{ words.count(page.report.images.manifest) }}</td>
 <td class="number">{{ words.count(page.report.images.scored) }}</td>
 <td class="number">{{ words.count(page.report.images.errors) }}</td>
+{% if page.skipped %}
+<td class="number">{{ words.count(page.report.images.skipped) }}</td>{% endif %}
 {% for kind in page.kinds %}
 <td class="number">{{ words.count(page.report.errors_by_type[kind]) }}</td>{% endfor %}</tr>
 </tbody>
