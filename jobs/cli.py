@@ -6,7 +6,7 @@ import sys
 
 import jobs
 
-_NOT_JOBS = {"cli", "command"}
+_NOT_JOBS = {"cli", "command", "hooks", "logs", "notices", "stderr_lines"}
 
 
 def verbs() -> list[str]:

@@ -3,6 +3,7 @@
 import sys
 
 from jobs.command import exit_status
+from jobs.notices import notices
 from pipeline.config import FitConfig, parse
 
 
@@ -11,10 +12,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> str:
         config = parse(FitConfig, __doc__ or "", argv)
-        from pipeline.report.summary import fit_summary
-        from pipeline.stages.fit import run_fit
+        with notices("fit", config.notify, config.store, config.run_id) as told:
+            from pipeline.report.summary import fit_summary
+            from pipeline.stages.fit import run_fit
 
-        return fit_summary(run_fit(config))
+            return fit_summary(told.done(run_fit(config)))
 
     return exit_status(job)
 

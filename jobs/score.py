@@ -3,6 +3,7 @@
 import sys
 
 from jobs.command import exit_status
+from jobs.notices import notices
 from pipeline.config import ScoreConfig, parse
 
 
@@ -11,10 +12,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> str:
         config = parse(ScoreConfig, __doc__ or "", argv)
-        from pipeline.report.summary import score_summary
-        from pipeline.stages.score import run_score
+        with notices("score", config.notify, config.store, config.run_id) as told:
+            from pipeline.report.run_file import with_run_page
+            from pipeline.report.summary import score_summary
+            from pipeline.stages.score import run_score
 
-        return score_summary(run_score(config))
+            return score_summary(told.done(with_run_page(run_score(config), config.store)))
 
     return exit_status(job)
 

@@ -60,6 +60,8 @@ def cluster() -> Iterator[str]:
     import ray
 
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    # Metrics are told every two seconds instead of ten: tests wait for them.
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
     obey_file_modes()
     ray.init(
         address="local",

@@ -32,6 +32,7 @@ from pipeline.config.training import (
     TrainClassifierConfig,
     TrainDetectorConfig,
 )
+from pipeline.config.watching import HookConfig, NotifyConfig, ReportConfig
 
 __all__ = [
     "BackboneConfig",
@@ -50,14 +51,17 @@ __all__ = [
     "FitConfig",
     "GoodSharesConfig",
     "HoldoutConfig",
+    "HookConfig",
     "IndexConfig",
     "Layer",
     "LimitsConfig",
     "MonitorConfig",
     "NearDuplicatesConfig",
+    "NotifyConfig",
     "PoolConfig",
     "PoolsConfig",
     "RayConfig",
+    "ReportConfig",
     "S3Config",
     "ScoreColumn",
     "ScoreConfig",

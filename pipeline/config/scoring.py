@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, S3Config, Section
+from pipeline.config.watching import NotifyConfig
 
 
 class BackboneConfig(Section):
@@ -88,6 +89,8 @@ class FitConfig(Section):
     """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told at the end."""
 
 
 class StagesConfig(Section):
@@ -148,6 +151,8 @@ class ScoreConfig(Section):
     """How a store in S3 is reached."""
     ray: RayConfig = RayConfig()
     """The cluster."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told at the end."""
 
 
 ScoreColumn = Literal[

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import Environment
 
-from pipeline.report.evaluation_page import words
 from pipeline.report.evaluation_page.bars import BarColumn, alarm_bars, missed_bars
 from pipeline.report.evaluation_page.contents import (
     EvaluationReport,
@@ -30,6 +28,7 @@ from pipeline.report.evaluation_page.histograms import drawing as histogram_draw
 from pipeline.report.evaluation_page.policies import Shown, shown
 from pipeline.report.evaluation_page.provenance import Node, tree
 from pipeline.report.evaluation_page.templates import TEMPLATES
+from pipeline.report.page import SECURITY, environment
 
 __all__ = [
     "EvaluationReport",
@@ -41,14 +40,6 @@ __all__ = [
     "evaluation_html",
     "shown_images",
 ]
-
-# No network, no script: whatever a name from the data holds, it can't become either.
-SECURITY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
-)
-# Control characters and lone surrogates: HTML forbids the ones, UTF-8 can't write the others.
-_UNPRINTABLE = ("Cc", "Cs")
 
 
 @dataclass(frozen=True)
@@ -136,26 +127,4 @@ def _page(report: EvaluationReport) -> _Page:
 
 @cache
 def _environment() -> Environment:
-    """Everything that templates print is escaped; a name that they don't know is an error."""
-    found = Environment(
-        loader=DictLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.globals["words"] = words
-    return found
-
-
-def printable(value: Any) -> Any:
-    """Text without what HTML can't hold; what is markup already stays."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    if value.isprintable():
-        return value
-    return "".join(
-        "\ufffd" if unicodedata.category(c) in _UNPRINTABLE and c not in "\n\t" else c
-        for c in value
-    )
+    return environment(TEMPLATES)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from pipeline.report.evaluation_html import SECURITY, printable
+from pipeline.report.page import SECURITY, printable
 from pipeline.report.evaluation_page import words
 from pipeline.report.evaluation_page.templates.style import STYLE
 from pipeline.report.monitor import ORDER, named

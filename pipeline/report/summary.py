@@ -103,6 +103,8 @@ def score_summary(report: Mapping[str, Any]) -> str:
     if report["errors_by_type"]:
         lines.append(f"errors: {_counts(report['errors_by_type'])}")
     lines += [f"{name}: {place}" for name, place in report["tables"].items()]
+    if "page" in report:
+        lines.append(f"report: {report['page']}")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
 from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
+from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
 from pipeline.tables.manifest import with_all_columns
 
@@ -32,11 +33,13 @@ class PoolStage:
         actor: its class.
         settings: what its constructor is given.
         plan: its size and share of the cluster.
+        stage: what its time is noted as.
     """
 
     actor: type
     settings: Any
     plan: PoolPlan
+    stage: str = "features"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def build_chain(
         max_retries=TASK_RETRIES,
     ).repartition(target_num_rows_per_block=plan.block_rows)
     rows = rows.map_batches(
-        prepare_block,
+        timed(prepare_block, "decode"),
         fn_kwargs={"options": plan.options},
         batch_format="pyarrow",
         batch_size=None,
@@ -91,7 +94,7 @@ def build_chain(
     )
     for pool in plan.pools:
         rows = rows.map_batches(
-            pool.actor,
+            timed_actor(pool.actor, pool.stage),
             fn_constructor_args=(pool.settings,),
             compute=ActorPoolStrategy(size=pool.plan.size),
             batch_format="pyarrow",

@@ -26,15 +26,18 @@ from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
+from pipeline.stages.metrics import RunMetrics
 from pipeline.stages.pools import in_memory, with_features, without_value
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
 from pipeline.stages.sink import fill_columns, summary
+from pipeline.stages.timing import bytes_read, spent_on
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
     DamagedPartError,
+    Work,
     commit_tables,
     committed_ids,
     drop_commit,
@@ -197,7 +200,9 @@ def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
     chain_plan = ChainPlan(
         config.manifest, done, wanted, options, (pool,), config.block_rows, config.commit_rows
     )
-    progress = Progress(len(np.setdiff1d(wanted, done)), _PROGRESS_S, "read")
+    metrics = RunMetrics("fit", {name: len(ids) for name, ids in work.ids.items()})
+    left = len(np.setdiff1d(wanted, done))
+    progress = Progress(left, _PROGRESS_S, "read", metrics=metrics)
     outage = OutageGuard(len(wanted), config.max_unreachable)
     chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
     watch(chain, progress, outage, lock)
@@ -230,7 +235,8 @@ def commit_features(rows: pa.Table, run_folder: str) -> pa.Table:
     """Writes and commits the features of one block."""
     good, failed = usable_rows(rows), failed_rows(rows)
     tables = {"features": fill_columns(good, FEATURES), "errors": fill_columns(failed, ERRORS)}
-    return summary(commit_tables(run_folder, tables, primary="features"))
+    work = Work(spent_on(rows), bytes_read(rows))
+    return summary(commit_tables(run_folder, tables, "features", work), rows)
 
 
 def _account(work: FitWork, commits: Sequence[Commit]) -> None:

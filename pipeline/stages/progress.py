@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 from ray.data import Dataset
 
 from pipeline.scoring.outage import OutageGuard
 from pipeline.stages.cluster import plain_errors
+from pipeline.stages.metrics import RunMetrics
 from pipeline.tables.lock import RunLock
 
 log = logging.getLogger("linescore")
@@ -26,6 +28,7 @@ class Progress:
         every_s: seconds between two lines when the output is not a terminal.
         verb: what happens to them.
         stream: the terminal, if it is one.
+        metrics: what is told Prometheus, if anything.
     """
 
     total: int
@@ -34,10 +37,14 @@ class Progress:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     done: int = 0
     failed: int = 0
+    bytes: int = 0
+    metrics: RunMetrics | None = None
 
     def __post_init__(self) -> None:
         self.started = self._shown = time.monotonic()
         self._first: float | None = None
+        if self.metrics is not None:
+            self.metrics.left(self.total)
 
     def add(self, scored: int, failed: int) -> None:
         """Counts one commit."""
@@ -53,6 +60,12 @@ class Progress:
             self._shown = now
             log.info(self._line(now))
 
+    def measure(self, commit: Mapping[str, Any]) -> None:
+        """Notes what a commit, which was added, took."""
+        self.bytes += commit["bytes"]
+        if self.metrics is not None:
+            self.metrics.add(commit, self.total - self.done)
+
     def close(self) -> None:
         """Ends the rewritten line."""
         if self.stream.isatty() and self.done:
@@ -67,6 +80,18 @@ class Progress:
     def first_commit_s(self) -> float | None:
         """From the start to the first commit."""
         return None if self._first is None else self._first - self.started
+
+    def report(self) -> dict[str, Any]:
+        """What the run's report says of this attempt: seconds, images, bytes, and per second."""
+        rate = 1 / max(self.seconds, 1e-9)
+        return {
+            "seconds": self.seconds,
+            "first_commit_s": self.first_commit_s,
+            "images": self.done,
+            "images_per_s": self.done * rate,
+            "bytes": self.bytes,
+            "bytes_per_s": self.bytes * rate,
+        }
 
     def _line(self, now: float) -> str:
         rate = self.done / max(now - self.started, 1e-9)
@@ -91,6 +116,7 @@ def watch(commits: Dataset, progress: Progress, outage: OutageGuard, lock: RunLo
             for summary in commits.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in summary.to_pylist():
                     progress.add(row["scored"], row["failed"])
+                    progress.measure(row)
                     outage.add(row["unreachable"])
                 lock.require_unless_lost()
     finally:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 
 from pipeline.config import ScoreConfig
 from pipeline.errors import RunError
+from pipeline.evaluation.run_facts import run_facts
 from pipeline.scoring.bundle import Bundle
 from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
@@ -23,6 +23,7 @@ from pipeline.tables.ledger import (
     read_commits,
     recovered_ids,
     remove_work,
+    work_of,
 )
 from pipeline.tables.lock import RunLock
 from pipeline.tables.manifest import Manifest
@@ -34,8 +35,8 @@ from pipeline.tables.publication import (
     plan_files,
     published_record,
 )
-from pipeline.tables.runs import RunPlaces
-from pipeline.tables.schemas import ERRORS, RUN_TABLES, SCHEMA_VERSION
+from pipeline.tables.runs import RunPlaces, read_attempts
+from pipeline.tables.schemas import RUN_TABLES, SCHEMA_VERSION
 
 # Compaction holds a file's rows in memory, about four times over: few at a time, whatever the
 # cluster's size, and none larger than this, which a million rows of scores are.
@@ -64,13 +65,13 @@ def publish(
     commits = read_commits(places.folder)
     _account(manifest.image_ids, committed_ids(commits), places)
     files = _build_tables(places, bundle, commits, config.file_rows)
-    rows = {name: sum(f.rows for f in files if f.table == name) for name in RUN_TABLES}
+    rows = _rows(files)
     if rows["scores"] + rows["errors"] != manifest.rows:
         raise RunError(
             f"run {places.run_id}: {rows['scores']} scores and {rows['errors']} errors don't make "
             f"{manifest.rows} images; the tables were not published"
         )
-    report = _report(places, manifest, bundle, files, rows, facts)
+    report = _report(places, manifest, bundle, files) | _work(commits) | facts
     report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
     lock.require()  # the last look before the tables are visible
     storage.write_json(places.report, report)
@@ -128,14 +129,13 @@ def _report(
     manifest: Manifest,
     bundle: Bundle,
     files: list[PublishedFile],
-    rows: dict[str, int],
-    facts: dict[str, Any],
 ) -> dict[str, Any]:
-    errors = pa.concat_tables(
-        [ERRORS.empty_table()]
-        + [storage.read_parquet(file.uri) for file in files if file.table == "errors"]
-    ).select(["category", "error_type"])
-    by_category = Counter(errors.column("category").to_pylist())
+    rows = _rows(files)
+    found = run_facts(
+        {name: [file.uri for file in files if file.table == name] for name in RUN_TABLES}
+    )
+    counts = {entry["category"]: entry for entry in found.pop("by_category")}
+    nothing: dict[str, Any] = {"scored": 0, "errors": {}}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": places.run_id,
@@ -147,9 +147,15 @@ def _report(
         "feature_digest": bundle.feature_digest,
         "images": {"manifest": manifest.rows, "scored": rows["scores"], "errors": rows["errors"]},
         "rows": rows,
-        "errors_by_type": dict(Counter(errors.column("error_type").to_pylist()).most_common()),
+        "errors_by_type": found.pop("errors_by_type"),
         "categories": [
-            {"category": name, "images": count, "errors": by_category[name]}
+            {
+                "category": name,
+                "images": count,
+                "scored": counts.get(name, nothing)["scored"],
+                "errors": sum(counts.get(name, nothing)["errors"].values()),
+                "errors_by_type": counts.get(name, nothing)["errors"],
+            }
             for name, count in sorted(
                 manifest.categories.items(), key=lambda item: (item[0] is None, item[0] or "")
             )
@@ -159,7 +165,24 @@ def _report(
             for name in RUN_TABLES
             if rows[name]
         },
-    } | facts
+        "attempts": read_attempts(places),
+    } | found
+
+
+def _rows(files: list[PublishedFile]) -> dict[str, int]:
+    return {name: sum(f.rows for f in files if f.table == name) for name in RUN_TABLES}
+
+
+def _work(commits: list[Commit]) -> dict[str, Any]:
+    """What all attempts together took, as far as it was committed."""
+    work = work_of(commits)
+    return {
+        "read": {"bytes": work.bytes},
+        "stages": [
+            asdict(spent) | {"seconds_per_image": spent.seconds / max(spent.images, 1)}
+            for spent in work.spent
+        ],
+    }
 
 
 def _record(report: dict[str, Any]) -> dict[str, Any]:

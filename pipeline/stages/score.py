@@ -18,6 +18,7 @@ from pipeline.scoring.prepare import options_for
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.decode import LETTERBOXED, SQUARE
+from pipeline.stages.metrics import RunMetrics
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
@@ -34,7 +35,7 @@ from pipeline.tables.ledger import (
 )
 from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.manifest import Manifest, open_manifest
-from pipeline.tables.runs import RunPlaces, start_or_continue
+from pipeline.tables.runs import RunPlaces, note_attempt, start_or_continue
 
 log = logging.getLogger("linescore")
 
@@ -160,7 +161,7 @@ def _facts(work: Work, plans: dict[str, PoolPlan]) -> dict[str, Any]:
             "scorer_digest": work.bundle.scorer_digest,
             "feature_digest": work.bundle.feature_digest,
         },
-        "pools": {name: asdict(plan) for name, plan in plans.items()},
+        "pools": _sizes(plans),
         "environment": environment(),
     }
 
@@ -168,7 +169,8 @@ def _facts(work: Work, plans: dict[str, PoolPlan]) -> dict[str, Any]:
 def _score_and_publish(
     work: Work, plans: dict[str, PoolPlan], resumed: bool, lock: RunLock
 ) -> dict[str, Any]:
-    progress = Progress(work.manifest.rows, work.config.progress_s)
+    metrics = RunMetrics("score", work.manifest.categories)
+    progress = Progress(work.manifest.rows, work.config.progress_s, metrics=metrics)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
         commits = read_commits(work.places.folder)
@@ -176,14 +178,21 @@ def _score_and_publish(
             done = settled_ids(commits)
             before = len(done)
             progress.total = work.manifest.rows - before
+            metrics.left(progress.total)
             _announce(work, plans, before, resumed)
+            note_attempt(work.places, _attempt(plans, before))
         else:
             done = committed_ids(commits)
         if len(done) < work.manifest.rows:
             _score(work, plans, done, progress, lock)
         try:
-            timing = {"seconds": progress.seconds, "first_commit_s": progress.first_commit_s}
-            facts = {"resumed": resumed, "committed_before": before, "scoring": timing}
+            facts = {
+                "resumed": resumed,
+                "committed_before": before,
+                "scoring": progress.report(),
+                "pools": _sizes(plans),
+                "environment": environment(),
+            }
             lock.require()
             return publish(work.places, work.manifest, work.bundle, work.config, facts, lock)
         except DamagedPartError as error:
@@ -192,6 +201,14 @@ def _score_and_publish(
         f"run {work.places.run_id}: parts were damaged {_PUBLISH_TRIES} times after their commit; "
         f"check the disk or bucket behind {work.places.store}"
     )
+
+
+def _sizes(plans: dict[str, PoolPlan]) -> dict[str, Any]:
+    return {name: asdict(plan) for name, plan in plans.items()}
+
+
+def _attempt(plans: dict[str, PoolPlan], before: int) -> dict[str, Any]:
+    return {"started_at": now(), "committed_before": before, "pools": _sizes(plans)}
 
 
 def _drop(work: Work, error: DamagedPartError) -> None:
@@ -206,7 +223,13 @@ def _announce(work: Work, plans: dict[str, PoolPlan], before: int, resumed: bool
         + (f" {plan.num_gpus:g} GPU" if plan.num_gpus else "")
         for name, plan in plans.items()
     )
-    log.info("run %s: %d images; pools: %s", work.places.run_id, work.manifest.rows, pools)
+    log.info(
+        "run %s: %d images; pools: %s",
+        work.places.run_id,
+        work.manifest.rows,
+        pools,
+        extra={"run_id": work.places.run_id},
+    )
     for name in off:
         log.info("%s: off; its columns are null", name)
     if resumed:
@@ -252,7 +275,7 @@ def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> Cha
     )
     options = replace(options, verify=config.verify_content, facts=True)
     pools = tuple(
-        PoolStage(ACTORS[name], _actor_settings(work, name, plans[name]), plans[name])
+        PoolStage(ACTORS[name], _actor_settings(work, name, plans[name]), plans[name], name)
         for name in work.models
     )
     return ChainPlan(

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.stages.chain import failed_rows, usable_rows
-from pipeline.tables.ledger import Commit, commit_tables
+from pipeline.stages.timing import bytes_read, spent_in_blocks, spent_on
+from pipeline.tables.ledger import Commit, Work, commit_tables
 from pipeline.tables.schemas import DETECTIONS, ERRORS, FEATURES, SCORES
 
-SUMMARY = pa.schema([("scored", pa.int64()), ("failed", pa.int64()), ("unreachable", pa.int64())])
+_COUNT = pa.struct([("category", pa.string()), ("error_type", pa.string()), ("images", pa.int64())])
+_SPENT = pa.struct([("stage", pa.string()), ("seconds", pa.float64()), ("images", pa.int64())])
+SUMMARY = pa.schema(
+    [
+        ("scored", pa.int64()),
+        ("failed", pa.int64()),
+        ("unreachable", pa.int64()),
+        ("bytes", pa.int64()),
+        ("counts", pa.list_(_COUNT)),
+        ("spent", pa.list_(_SPENT)),
+    ]
+)
 
 
 def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str) -> pa.Table:
@@ -27,13 +41,33 @@ def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str)
         tables["detections"] = _detections(scored)
     if keep != "none":
         tables["features"] = fill_columns(scored, FEATURES)
-    return summary(commit_tables(run_folder, tables))
+    work = Work(spent_on(rows), bytes_read(rows))
+    return summary(commit_tables(run_folder, tables, work=work), rows)
 
 
-def summary(commit: Commit) -> pa.Table:
-    """What the driver is told of a commit."""
-    counts = (commit.scored, commit.failed, commit.unreachable)
-    return pa.table([[len(ids)] for ids in counts], schema=SUMMARY)
+def summary(commit: Commit, rows: pa.Table) -> pa.Table:
+    """What the driver is told of a commit.
+
+    Args:
+        commit: the commit.
+        rows: what it was made of: `counts` has its images by category and error (null: none),
+            `spent` the seconds of its stages, block by block.
+    """
+    told = {name: len(getattr(commit, name)) for name in ("scored", "failed", "unreachable")}
+    writing = [spent for spent in commit.work.spent if spent.stage == "commit"]
+    spent = [asdict(one) for one in (*spent_in_blocks(rows), *writing)]
+    row = told | {"bytes": commit.work.bytes, "counts": _counts(rows), "spent": spent}
+    return pa.Table.from_pylist([row], schema=SUMMARY)
+
+
+def _counts(rows: pa.Table) -> list[dict[str, object]]:
+    keys = ["category", "error_type"]
+    for name in keys:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(len(rows), pa.string()))
+    found = rows.select(keys).group_by(keys).aggregate([([], "count_all")])
+    counts: list[dict[str, object]] = found.rename_columns([*keys, "images"]).to_pylist()
+    return counts
 
 
 def fill_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:

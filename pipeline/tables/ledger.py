@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +54,28 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a stage took for the images of a commit: seconds of its workers, added up."""
+
+    stage: str
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What it took to make a commit; empty where nobody measured it.
+
+    Attributes:
+        spent: of each stage.
+        bytes: of the image files that were read.
+    """
+
+    spent: Sequence[Spent] = ()
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Commit:
     """Rows that count from the moment when this record exists.
 
@@ -62,6 +86,7 @@ class Commit:
         failed: ids with a row in `errors`.
         unreachable: those of the failed whose file could not be had, perhaps only then.
         spans: where the ids lie, so that a reader skips files.
+        work: what it took.
     """
 
     name: str
@@ -70,10 +95,14 @@ class Commit:
     failed: array[int]
     unreachable: array[int]
     spans: list[Span]
+    work: Work = field(default_factory=Work)
 
 
 def commit_tables(
-    run_folder: str, tables: Mapping[str, pa.Table], primary: str = "scores"
+    run_folder: str,
+    tables: Mapping[str, pa.Table],
+    primary: str = "scores",
+    work: Work | None = None,
 ) -> Commit:
     """Writes the parts of one batch of images, then the commit that names them.
 
@@ -84,7 +113,9 @@ def commit_tables(
         run_folder: the run's folder.
         tables: rows per table; the primary one and `errors` hold each image once between them.
         primary: the table with one row per image that went well.
+        work: what the stages before took; the time of writing the parts is added.
     """
+    started = time.perf_counter()
     key = uuid.uuid4().hex
     parts = {}
     for name, table in tables.items():
@@ -103,7 +134,11 @@ def commit_tables(
     spans = [
         span for name in (primary, "errors") if name in tables for span in _spans(tables[name])
     ]
-    commit = Commit(f"{key}.json", parts, spans=spans, **ids)
+    if work is not None:
+        images = len(ids["scored"]) + len(ids["failed"])
+        writing = Spent("commit", time.perf_counter() - started, images)
+        work = Work((*work.spent, writing), work.bytes)
+    commit = Commit(f"{key}.json", parts, spans=spans, work=work or Work(), **ids)
     record = asdict(commit) | {name: values.tolist() for name, values in ids.items()}
     storage.write_json(storage.join(run_folder, _COMMITS, commit.name), record)
     return commit
@@ -154,12 +189,31 @@ def _read_commit(folder: str, name: str) -> Commit:
             failed=array("q", record["failed"]),
             unreachable=array("q", record["unreachable"]),
             spans=[Span(**span) for span in record["spans"]],
+            work=_work(record.get("work", {})),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{uri}: is no commit of this version ({error}); "
             "remove it to have its images scored again"
         ) from None
+
+
+def _work(record: Mapping[str, Any]) -> Work:
+    """Of a commit of an older version: none."""
+    spent = tuple(Spent(**one) for one in record.get("spent", ()))
+    return Work(spent, record.get("bytes", 0))
+
+
+def work_of(commits: Iterable[Commit]) -> Work:
+    """What all commits took, by stage in the order of the chain."""
+    sums: dict[str, tuple[float, int]] = {}
+    size = 0
+    for commit in commits:
+        size += commit.work.bytes
+        for spent in commit.work.spent:
+            seconds, images = sums.get(spent.stage, (0.0, 0))
+            sums[spent.stage] = (seconds + spent.seconds, images + spent.images)
+    return Work([Spent(stage, *both) for stage, both in sums.items()], size)
 
 
 def drop_commit(run_folder: str, name: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +35,16 @@ class RunPlaces:
     def report(self) -> str:
         """What the run did: counts and timings."""
         return storage.join(self.folder, "report.json")
+
+    @property
+    def page(self) -> str:
+        """The report as a page for people."""
+        return storage.join(self.folder, "report.html")
+
+    @property
+    def attempts(self) -> str:
+        """A note of each time that the run was begun or continued."""
+        return storage.join(self.folder, "attempts")
 
     @property
     def published(self) -> str:
@@ -74,6 +86,18 @@ def start_or_continue(places: RunPlaces, identity: dict[str, Any], facts: dict[s
             + ". Use another run_id, or the settings it was started with"
         )
     return True
+
+
+def note_attempt(places: RunPlaces, facts: dict[str, Any]) -> None:
+    """Notes that a run is begun, or continued, now."""
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json"
+    storage.write_json(storage.join(places.attempts, name), facts)
+
+
+def read_attempts(places: RunPlaces) -> list[dict[str, Any]]:
+    """The notes of a run's attempts, oldest first; none of runs of older versions."""
+    names = storage.list_names(places.attempts)
+    return [storage.read_json(storage.join(places.attempts, name)) for name in names]
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

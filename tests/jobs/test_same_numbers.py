@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,24 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 TABLES = ("scores", "detections")
 
 
+# What the report says of the published tables.
+FACTS = ("images", "rows", "errors_by_type", "categories", "distributions", "suspects")
+
+
 @pytest.fixture(scope="module")
-def one_actor(
-    tiny_store: TinyStore, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, pa.Table]:
-    return tables(tiny_store, tmp_path_factory.mktemp("one"), (1, 1, 1))
+def one_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("one")
+
+
+@pytest.fixture(scope="module")
+def one_actor(tiny_store: TinyStore, one_store: Path) -> dict[str, pa.Table]:
+    return tables(tiny_store, one_store, (1, 1, 1))
+
+
+def facts(store: Path) -> dict[str, object]:
+    report = json.loads((store / "runs/r/report.json").read_text())
+    assert report["distributions"]
+    return {name: report[name] for name in FACTS}
 
 
 def tables(
@@ -49,6 +63,7 @@ def tables(
 def test_tables_are_equal_with_1_2_and_5_actors(
     tiny_store: TinyStore,
     one_actor: dict[str, pa.Table],
+    one_store: Path,
     tmp_path: Path,
     sizes: tuple[int, int, int],
     block_rows: int,
@@ -56,6 +71,7 @@ def test_tables_are_equal_with_1_2_and_5_actors(
     found = tables(tiny_store, tmp_path, sizes, block_rows=block_rows, file_rows=15)
     for name in TABLES:
         assert found[name].equals(one_actor[name])
+    assert facts(tmp_path) == facts(one_store)
     assert one_actor["scores"]["anomaly_cells"].null_count == 0
     assert len(one_actor["detections"]) > len(one_actor["scores"])
 

@@ -59,6 +59,11 @@ def plain(value: float | None) -> str:
     return f"{value:.6g}" if value is not None and exists(value) else NOTHING
 
 
+def quantile(value: float | None) -> str:
+    """A quantile, with the four digits that are known of it."""
+    return f"{value:.4g}" if value is not None and exists(value) else NOTHING
+
+
 def p_value(value: float | None) -> str:
     """A p-value."""
     if value is None or not exists(value):

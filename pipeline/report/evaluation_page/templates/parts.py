@@ -33,15 +33,15 @@ PARTS = """\
 </div>
 {% endmacro %}
 
-{% macro node(it) %}
+{% macro node(it, file="evaluation.json") %}
 {% if it.text is not none %}<span>{{ it.text }}</span>
 {% else %}
 <dl>
 {% for child in it.children %}
-<dt>{{ child.name }}</dt><dd>{{ node(child) }}</dd>
+<dt>{{ child.name }}</dt><dd>{{ node(child, file) }}</dd>
 {% endfor %}
 </dl>
-{% if it.left_out %}<p class="soft">… {{ it.left_out }} more in evaluation.json</p>{% endif %}
+{% if it.left_out %}<p class="soft">… {{ it.left_out }} more in {{ file }}</p>{% endif %}
 {% endif %}
 {% endmacro %}
 """

@@ -1,0 +1,151 @@
+"""Telling others how a job ended: a command, a webhook; what fails here is a warning only."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.command import cause_of, status_of
+from jobs.hooks import Hooks
+from jobs.logs import RunIds
+from pipeline.config import NotifyConfig
+from pipeline.errors import InputError, RunError
+
+log = logging.getLogger("linescore")
+
+SCHEMA_VERSION = "1"
+# What a notice keeps of a long text; the log has all of it.
+_MOST_TEXT = 8000
+# What a notice of success takes over from the job's report.
+_TOLD = (
+    "run_id",
+    "images",
+    "errors_by_type",
+    "already_published",
+    "already_fitted",
+    "scoring",
+    "publishing",
+    "bundle",
+    "page",
+    "html",
+    "folder",
+)
+
+
+@dataclass
+class Told:
+    """What a job says of itself, for the notice at its end.
+
+    Attributes:
+        job: its name.
+        store: where its runs lie.
+        run_id: the run, as far as it is known.
+        report: what it did; empty until it is done.
+    """
+
+    job: str
+    store: str
+    run_id: str | None
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def done(self, report: dict[str, Any]) -> dict[str, Any]:
+        """Notes the job's report, and gives it back."""
+        self.report = report
+        return report
+
+
+@contextmanager
+def notices(job: str, notify: NotifyConfig, store: str, run_id: str | None) -> Iterator[Told]:
+    """Tells at the end how the job went; its errors pass through as they are."""
+    hooks = Hooks(notify)
+    hooks.look_ahead()
+    told = Told(job, store, run_id)
+    ids = RunIds()
+    ids.run_id = run_id
+    log.addFilter(ids)
+    started = time.monotonic()
+    try:
+        with hooks.terminable():
+            yield told
+    except BaseException as error:
+        told.run_id = told.run_id or ids.run_id
+        _tell(hooks, told, _failure(told, error, hooks.on_failure), started)
+        raise
+    else:
+        _tell(hooks, told, _success(told), started)
+    finally:
+        log.removeFilter(ids)
+
+
+def _tell(hooks: Hooks, told: Told, outcome: dict[str, Any], started: float) -> None:
+    notice = {
+        "schema_version": SCHEMA_VERSION,
+        "job": told.job,
+        "run_id": told.run_id,
+        "store": told.store,
+        "host": socket.gethostname(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 3),
+    } | outcome
+    hooks.run(notice)
+
+
+def _success(told: Told) -> dict[str, Any]:
+    facts = {name: told.report[name] for name in _TOLD if name in told.report}
+    run_id = facts.get("run_id") or told.run_id
+    images = facts.get("images")
+    counts = (
+        f": {images['scored']} of {images['manifest']} images scored, {images['errors']} errors"
+        if isinstance(images, Mapping)
+        else ""
+    )
+    text = f"linescore {told.job} {run_id or ''}".rstrip() + f" is done{counts}"
+    return {"outcome": "success", "exit_status": 0, "text": text} | facts
+
+
+def _failure(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:
+    cause = cause_of(error)
+    message = str(cause) or type(cause).__name__
+    told_error = {"kind": _kind(cause), "type": type(cause).__name__, "message": _cut(message)}
+    if told_error["kind"] == "crash":
+        told_error["traceback"] = _cut("".join(traceback.format_exception(error)))
+    first = message.splitlines()[0] if message else ""
+    return {
+        "outcome": "failure",
+        "exit_status": status_of(error),
+        "text": f"linescore {told.job} {told.run_id or ''}".rstrip() + f" failed: {first}",
+        "error": told_error,
+        "committed": _committed(told) if wanted else None,
+    }
+
+
+def _kind(cause: BaseException) -> str:
+    if isinstance(cause, InputError):
+        return "bad_input"
+    if isinstance(cause, RunError):
+        return "run_failed"
+    return "crash" if isinstance(cause, Exception) else "interrupted"
+
+
+def _cut(text: str) -> str:
+    """The end of a long text, where its reason mostly stands."""
+    return text if len(text) <= _MOST_TEXT else "… " + text[-_MOST_TEXT:]
+
+
+def _committed(told: Told) -> int | None:
+    """Images that are safe; None where nobody knows."""
+    if told.run_id is None:
+        return None
+    with suppress(Exception):  # the store may be what failed
+        from pipeline.tables.ledger import committed_ids, read_commits
+        from pipeline.tables.runs import RunPlaces
+
+        return len(committed_ids(read_commits(RunPlaces(told.store, told.run_id).folder)))
+    return None
