@@ -16,6 +16,7 @@ import ray
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
 from pipeline.tables.ledger import DamagedPartError
+from pipeline.tables.lookup import DamagedTableError
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
@@ -245,6 +246,8 @@ def plain_errors() -> Iterator[None]:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError | RunError):
             raise type(error.cause)(str(error.cause).split(_RAY_DATA_ADDS)[0]) from None
+        if isinstance(error.cause, DamagedTableError):
+            raise error.cause from None
         raise
 
 
@@ -253,6 +256,6 @@ def result_of(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError | RunError | DamagedPartError):
+        if isinstance(error.cause, InputError | RunError | DamagedPartError | DamagedTableError):
             raise error.cause from None
         raise

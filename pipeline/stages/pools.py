@@ -9,23 +9,13 @@ import pyarrow as pa
 
 from pipeline.images.geometry import letterbox_to_image
 from pipeline.scoring.bundle import Bundle, open_bundle
+from pipeline.scoring.reuse.join import BOX
 from pipeline.stages.columns import spread, unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.tables import storage
 from pipeline.tables.schemas import NOT_FINITE
 
 _REASON = ("error_type", "error_message")
-BOX = pa.struct(
-    [
-        pa.field("x_min", pa.float32()),
-        pa.field("y_min", pa.float32()),
-        pa.field("x_max", pa.float32()),
-        pa.field("y_max", pa.float32()),
-        pa.field("confidence", pa.float32()),
-        pa.field("class_id", pa.int32()),
-        pa.field("class_name", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 
-from pipeline.config import ScoreConfig
 from pipeline.errors import RunError
 from pipeline.scoring.bundle import Bundle
+from pipeline.scoring.reuse.settle import Leaning
 from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
     committed_ids,
+    counts_by_making,
     read_commits,
     recovered_ids,
     remove_work,
@@ -44,33 +46,51 @@ _FILE_MEMORY = 256 * 1024**2
 _SHOWN_IDS = 10
 
 
-def publish(
-    places: RunPlaces,
-    manifest: Manifest,
-    bundle: Bundle,
-    config: ScoreConfig,
-    facts: dict[str, Any],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Publication:
+    """What is published.
+
+    Attributes:
+        places: the run.
+        manifest: whose images.
+        bundle: with which they were scored.
+        leaning: what was taken from earlier runs, or left to them.
+        file_rows: rows per file.
+    """
+
+    places: RunPlaces
+    manifest: Manifest
+    bundle: Bundle
+    leaning: Leaning
+    file_rows: int
+
+
+def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     """Checks that nothing is lost, writes the tables and the record, and returns the report.
 
     Raises:
-        RunError: manifest = scored + errors doesn't hold; names the ids.
+        RunError: manifest = scored + errors + skipped doesn't hold; names the ids.
         DamagedPartError: a part is not what its commit says.
     """
     started = time.monotonic()
+    places, plan = run.places, run.leaning.plan
     commits = read_commits(places.folder)
-    _account(manifest.image_ids, committed_ids(commits), places)
-    files = _build_tables(places, bundle, commits, config.file_rows)
+    _account(plan.images.ids[~plan.skipped], committed_ids(commits), places)
+    files = _build_tables(places, run.bundle, commits, run.file_rows)
     rows = {name: sum(f.rows for f in files if f.table == name) for name in RUN_TABLES}
-    if rows["scores"] + rows["errors"] != manifest.rows:
+    skipped = int(plan.skipped.sum())
+    if rows["scores"] + rows["errors"] + skipped != run.manifest.rows:
         raise RunError(
-            f"run {places.run_id}: {rows['scores']} scores and {rows['errors']} errors don't make "
-            f"{manifest.rows} images; the tables were not published"
+            f"run {places.run_id}: {rows['scores']} scores, {rows['errors']} errors and {skipped} "
+            f"skipped don't make {run.manifest.rows} images; the tables were not published"
         )
-    report = _report(places, manifest, bundle, files, rows, facts)
+    making = counts_by_making(commits) | {"skipped": skipped}
+    report = _report(run, files, rows, making) | facts
     report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
     storage.write_json(places.report, report)
-    storage.write_json(places.published, published_record(places.store, files, _record(report)))
+    record = _record(report) | run.leaning.task.terms.as_facts()
+    record |= {"skipped_by": list(run.leaning.skipped_by), "needs": list(run.leaning.needs)}
+    storage.write_json(places.published, published_record(places.store, files, record))
     remove_work(places.folder)
     return report
 
@@ -120,18 +140,15 @@ def _in_parallel(
 
 
 def _report(
-    places: RunPlaces,
-    manifest: Manifest,
-    bundle: Bundle,
-    files: list[PublishedFile],
-    rows: dict[str, int],
-    facts: dict[str, Any],
+    run: Publication, files: list[PublishedFile], rows: dict[str, int], making: dict[str, int]
 ) -> dict[str, Any]:
+    manifest, bundle, places = run.manifest, run.bundle, run.places
     errors = pa.concat_tables(
         [ERRORS.empty_table()]
         + [storage.read_parquet(file.uri) for file in files if file.table == "errors"]
     ).select(["category", "error_type"])
     by_category = Counter(errors.column("category").to_pylist())
+    skipped = run.leaning.plan.skipped_by_category()
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": places.run_id,
@@ -141,11 +158,18 @@ def _report(
         "scorer_digest": bundle.scorer_digest,
         "bundle_digest": bundle.bundle_digest,
         "feature_digest": bundle.feature_digest,
-        "images": {"manifest": manifest.rows, "scored": rows["scores"], "errors": rows["errors"]},
+        "images": {"manifest": manifest.rows, "scored": rows["scores"], "errors": rows["errors"]}
+        | making,
+        "leans_on": run.leaning.as_facts(),
         "rows": rows,
         "errors_by_type": dict(Counter(errors.column("error_type").to_pylist()).most_common()),
         "categories": [
-            {"category": name, "images": count, "errors": by_category[name]}
+            {
+                "category": name,
+                "images": count,
+                "errors": by_category[name],
+                "skipped": skipped.get(name, 0),
+            }
             for name, count in sorted(
                 manifest.categories.items(), key=lambda item: (item[0] is None, item[0] or "")
             )
@@ -155,7 +179,7 @@ def _report(
             for name in RUN_TABLES
             if rows[name]
         },
-    } | facts
+    }
 
 
 def _record(report: dict[str, Any]) -> dict[str, Any]:

@@ -13,15 +13,20 @@ import numpy as np
 from pipeline.config import ScoreConfig
 from pipeline.errors import InputError, RunError
 from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
+from pipeline.scoring.components import components_at
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
+from pipeline.scoring.reuse.earlier import Terms
+from pipeline.scoring.reuse.plan import BITS, Task
+from pipeline.scoring.reuse.settle import Leaning, left_to_do, settle
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
-from pipeline.stages.publish import publish
+from pipeline.stages.publish import Publication, publish
+from pipeline.stages.reuse import GivenColumns, Taking, chains, take_pieces
 from pipeline.stages.sink import commit_block
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
@@ -32,6 +37,7 @@ from pipeline.tables.ledger import (
     remove_work,
     settled_ids,
 )
+from pipeline.tables.lookup import DamagedTableError
 from pipeline.tables.manifest import Manifest, open_manifest
 from pipeline.tables.runs import RunPlaces, start_or_continue
 
@@ -70,12 +76,34 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
         remove_work(work.places.folder)  # a kill may have come between record and clean-up
         report: dict[str, Any] = storage.read_json(work.places.report)
         return report | {"already_published": True}
-    with connected(config.ray):
-        plans = plan_pools(
-            {name: getattr(config.pools, name) for name in work.models}, config.ray.resource_wait_s
-        )
-        resumed = start_or_continue(work.places, _identity(work), _facts(work, plans))
-        return _score_and_publish(work, plans, resumed)
+    leaning = _leaning(work)
+    if leaning.plan.skipped.all():
+        resumed = start_or_continue(work.places, _identity(work), _facts(work, leaning, {}))
+        return _score_and_publish(work, leaning, {}, resumed)
+    with connected(work.config.ray):
+        plans = _plan_pools(work, leaning)
+        resumed = start_or_continue(work.places, _identity(work), _facts(work, leaning, plans))
+        return _score_and_publish(work, leaning, plans, resumed)
+
+
+def _leaning(work: Work) -> Leaning:
+    """What the run takes from others: as it began, where it continues."""
+    begun = None
+    if storage.exists(work.places.record):
+        start_or_continue(work.places, _identity(work), {})  # refuses another run's settings
+        begun = storage.read_json(work.places.record)
+    return settle(work.config, Task(_terms(work), work.bundle.spec.anomaly_score), begun)
+
+
+def _plan_pools(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
+    """Pools for the models that some image has to go through."""
+    plan = leaning.plan
+    sets = [int(value) for value in np.unique(plan.compute[~plan.skipped])]
+    names = [name for name in work.models if any(BITS[name] & value for value in sets)]
+    if not names:
+        return {}
+    pools = {name: getattr(work.config.pools, name) for name in names}
+    return plan_pools(pools, work.config.ray.resource_wait_s)
 
 
 def _open(config: ScoreConfig) -> Work:
@@ -127,22 +155,36 @@ def _models(config: ScoreConfig, bundle: Bundle) -> tuple[str, ...]:
 def _identity(work: Work) -> dict[str, Any]:
     """What the numbers depend on; pools, block sizes and the like are free to change."""
     config = work.config
-    return {
+    identity = {
         "kind": "score",
         "manifest_digest": work.manifest.digest,
         "scorer_digest": work.bundle.scorer_digest,
         "models": list(work.models),
         "keep_features": config.keep_features,
         "verify_content": config.verify_content,
-        "limits": {
-            "max_pixels": config.limits.max_pixels,
-            "max_bytes": config.limits.max_bytes,
-            "min_side": config.limits.min_side,
-        },
+        "limits": _limits(config),
+    }
+    skipping = {"skip_scored": config.skip_scored, "since_run": config.since_run}
+    return identity | {name: value for name, value in skipping.items() if value}
+
+
+def _limits(config: ScoreConfig) -> dict[str, int]:
+    return {
+        "max_pixels": config.limits.max_pixels,
+        "max_bytes": config.limits.max_bytes,
+        "min_side": config.limits.min_side,
     }
 
 
-def _facts(work: Work, plans: dict[str, PoolPlan]) -> dict[str, Any]:
+def _terms(work: Work) -> Terms:
+    """What other runs are compared by."""
+    config, scorer = work.config, work.bundle.scorer_digest
+    components = components_at(work.bundle.uri, scorer)
+    limits, verified = _limits(config), config.verify_content
+    return Terms(scorer, work.models, components, limits, verified, config.keep_features)
+
+
+def _facts(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> dict[str, Any]:
     return {
         "run_id": work.places.run_id,
         "started_at": now(),
@@ -152,30 +194,40 @@ def _facts(work: Work, plans: dict[str, PoolPlan]) -> dict[str, Any]:
             "bundle_digest": work.bundle.bundle_digest,
             "scorer_digest": work.bundle.scorer_digest,
             "feature_digest": work.bundle.feature_digest,
+            "components": leaning.task.terms.components,
         },
+        "leans_on": leaning.as_facts(),
         "pools": {name: asdict(plan) for name, plan in plans.items()},
         "environment": environment(),
     }
 
 
-def _score_and_publish(work: Work, plans: dict[str, PoolPlan], resumed: bool) -> dict[str, Any]:
-    progress = Progress(work.manifest.rows, work.config.progress_s)
+def _score_and_publish(
+    work: Work, leaning: Leaning, plans: dict[str, PoolPlan], resumed: bool
+) -> dict[str, Any]:
+    own = int((~leaning.plan.skipped).sum())
+    progress = Progress(own, work.config.progress_s)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
         commits = read_commits(work.places.folder)
         if attempt == 0:
             done = settled_ids(commits)
             before = len(done)
-            progress.total = work.manifest.rows - before
-            _announce(work, plans, before, resumed)
+            progress.total = own - before
+            _announce(work, leaning, plans)
+            if resumed:
+                log.info("continuing: %d of %d images are committed already", before, own)
         else:
             done = committed_ids(commits)
-        if len(done) < work.manifest.rows:
-            _score(work, plans, done, progress)
+        if len(done) < own:
+            leaning, plans = _score(work, leaning, plans, progress, done)
         try:
             timing = {"seconds": progress.seconds, "first_commit_s": progress.first_commit_s}
             facts = {"resumed": resumed, "committed_before": before, "scoring": timing}
-            return publish(work.places, work.manifest, work.bundle, work.config, facts)
+            run = Publication(
+                work.places, work.manifest, work.bundle, leaning, work.config.file_rows
+            )
+            return publish(run, facts)
         except DamagedPartError as error:
             _drop(work, error)
     raise RunError(
@@ -189,50 +241,102 @@ def _drop(work: Work, error: DamagedPartError) -> None:
     drop_commit(work.places.folder, error.commit)
 
 
-def _announce(work: Work, plans: dict[str, PoolPlan], before: int, resumed: bool) -> None:
-    off = [name for name in ACTORS if name not in work.models]
+def _announce(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> None:
     pools = ", ".join(
         f"{name} {plan.size} × {plan.num_cpus:g} CPU"
         + (f" {plan.num_gpus:g} GPU" if plan.num_gpus else "")
         for name, plan in plans.items()
     )
-    log.info("run %s: %d images; pools: %s", work.places.run_id, work.manifest.rows, pools)
-    for name in off:
-        log.info("%s: off; its columns are null", name)
-    if resumed:
-        log.info("continuing: %d of %d images are committed already", before, work.manifest.rows)
-    if "features" in work.models:
-        strange = {
-            name: count
-            for name, count in work.manifest.categories.items()
-            if name not in work.bundle.categories
-        }
-        if strange:
-            listed = ", ".join(f"{name or '(none)'} {count}" for name, count in strange.items())
-            log.warning(
-                "%d images are of a category without a Gaussian in the bundle (%s); their anomaly "
-                "scores are null, the others stand",
-                sum(strange.values()),
-                listed,
-            )
-
-
-def _score(work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: Progress) -> None:
-    chain = build_chain(
-        _chain_plan(work, plans, done),
-        commit_block,
-        {
-            "run_folder": work.places.folder,
-            "anomaly_score": work.bundle.spec.anomaly_score,
-            "keep": work.config.keep_features,
-        },
+    log.info(
+        "run %s: %d images; pools: %s", work.places.run_id, work.manifest.rows, pools or "none"
     )
-    watch(chain, progress, OutageGuard(work.manifest.rows, work.config.max_unreachable))
+    for line in leaning.lines():
+        log.info(line)
+    for name in ACTORS:
+        if name not in work.models:
+            log.info("%s: off; its columns are null", name)
+    if "features" in work.models:
+        _warn_of_strange(work)
 
 
-def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> ChainPlan:
+def _warn_of_strange(work: Work) -> None:
+    strange = {
+        name: count
+        for name, count in work.manifest.categories.items()
+        if name not in work.bundle.categories
+    }
+    if strange:
+        listed = ", ".join(f"{name or '(none)'} {count}" for name, count in strange.items())
+        log.warning(
+            "%d images are of a category without a Gaussian in the bundle (%s); their anomaly "
+            "scores are null, the others stand",
+            sum(strange.values()),
+            listed,
+        )
+
+
+def _score(
+    work: Work,
+    leaning: Leaning,
+    plans: dict[str, PoolPlan],
+    progress: Progress,
+    done: np.ndarray,
+) -> tuple[Leaning, dict[str, PoolPlan]]:
+    """Commits every image that is left; what it leaned on at the end, and its pools."""
+    while True:
+        try:
+            _commit_rest(work, leaning, plans, progress, left_to_do(leaning, done))
+        except DamagedTableError as error:
+            log.warning(
+                "run %s: %s: %s; what was to come from it is computed anew",
+                error.run_id,
+                error.file,
+                error.reason,
+            )
+            leaning = leaning.without(error.run_id)
+            plans = _plan_pools(work, leaning)
+            done = committed_ids(read_commits(work.places.folder))
+        else:
+            return leaning, plans
+
+
+def _commit_rest(
+    work: Work,
+    leaning: Leaning,
+    plans: dict[str, PoolPlan],
+    progress: Progress,
+    rest: np.ndarray,
+) -> None:
+    plan = leaning.plan
+    anomaly_score = work.bundle.spec.anomaly_score
+    taking = Taking(
+        work.config.manifest,
+        work.places.folder,
+        work.bundle.uri,
+        anomaly_score,
+        work.models,
+        work.config.pools.features.threads,
+    )
+    take_pieces(taking, plan, rest, progress)
+    outage = OutageGuard(int((plan.compute > 0).sum()), work.config.max_unreachable)
+    for models, chosen in chains(plan, rest):
+        given = GivenColumns(taking, plan, chosen) if models != work.models else None
+        keep = work.config.keep_features if "features" in models else "none"
+        chain = build_chain(
+            replace(
+                _chain_plan(work, models, plans),
+                wanted=None if chosen.all() else plan.images.ids[chosen],
+                given=given,
+            ),
+            commit_block,
+            {"run_folder": work.places.folder, "anomaly_score": anomaly_score, "keep": keep},
+        )
+        watch(chain, progress, outage)
+
+
+def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan]) -> ChainPlan:
     config, spec = work.config, work.bundle.spec
-    needed = {_IMAGE_OF[name] for name in work.models}
+    needed = {_IMAGE_OF[name] for name in models}
     options = options_for(
         config.limits,
         square=spec.image_size if SQUARE in needed else None,
@@ -240,16 +344,19 @@ def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> Cha
     )
     options = replace(options, verify=config.verify_content)
     pools = tuple(
-        PoolStage(ACTORS[name], _actor_settings(work, name, plans[name]), plans[name])
-        for name in work.models
+        PoolStage(ACTORS[name], _actor_settings(work, models, name, plans[name]), plans[name])
+        for name in models
     )
+    nothing = np.empty(0, np.int64)
     return ChainPlan(
-        config.manifest, done, None, options, pools, config.block_rows, config.commit_rows
+        config.manifest, nothing, None, options, pools, config.block_rows, config.commit_rows
     )
 
 
-def _actor_settings(work: Work, name: str, plan: PoolPlan) -> ActorSettings:
-    later = work.models[work.models.index(name) + 1 :]
+def _actor_settings(
+    work: Work, models: tuple[str, ...], name: str, plan: PoolPlan
+) -> ActorSettings:
+    later = models[models.index(name) + 1 :]
     image = _IMAGE_OF[name]
     drop = () if any(_IMAGE_OF[other] == image for other in later) else (image,)
     keep = work.config.keep_features if name == "features" else "none"

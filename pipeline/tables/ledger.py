@@ -62,6 +62,7 @@ class Commit:
         failed: ids with a row in `errors`.
         unreachable: those of the failed whose file could not be had, perhaps only then.
         spans: where the ids lie, so that a reader skips files.
+        made: how: the images were decoded, or stored features reused, or rows carried over.
     """
 
     name: str
@@ -70,10 +71,14 @@ class Commit:
     failed: array[int]
     unreachable: array[int]
     spans: list[Span]
+    made: str = "decoded"
 
 
 def commit_tables(
-    run_folder: str, tables: Mapping[str, pa.Table], primary: str = "scores"
+    run_folder: str,
+    tables: Mapping[str, pa.Table],
+    primary: str = "scores",
+    made: str = "decoded",
 ) -> Commit:
     """Writes the parts of one batch of images, then the commit that names them.
 
@@ -84,6 +89,7 @@ def commit_tables(
         run_folder: the run's folder.
         tables: rows per table; the primary one and `errors` hold each image once between them.
         primary: the table with one row per image that went well.
+        made: how they were made: decoded, reused or carried.
     """
     key = uuid.uuid4().hex
     parts = {}
@@ -103,7 +109,7 @@ def commit_tables(
     spans = [
         span for name in (primary, "errors") if name in tables for span in _spans(tables[name])
     ]
-    commit = Commit(f"{key}.json", parts, spans=spans, **ids)
+    commit = Commit(f"{key}.json", parts, spans=spans, made=made, **ids)
     record = asdict(commit) | {name: values.tolist() for name, values in ids.items()}
     storage.write_json(storage.join(run_folder, _COMMITS, commit.name), record)
     return commit
@@ -154,6 +160,7 @@ def _read_commit(folder: str, name: str) -> Commit:
             failed=array("q", record["failed"]),
             unreachable=array("q", record["unreachable"]),
             spans=[Span(**span) for span in record["spans"]],
+            made=record.get("made", "decoded"),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
@@ -193,6 +200,21 @@ def recovered_ids(commits: Sequence[Commit]) -> np.ndarray:
     """
     scored = _joined([commit.scored for commit in commits])
     return np.intersect1d(scored, _joined([commit.failed for commit in commits]))
+
+
+def counts_by_making(commits: Sequence[Commit]) -> dict[str, int]:
+    """Images that were decoded, reused and carried, each counted in its first commit."""
+    kinds = ("decoded", "reused", "carried")
+    ids = [
+        np.concatenate([np.array(c.scored, np.int64), np.array(c.failed, np.int64)])
+        for c in commits
+    ]
+    made = [
+        np.full(len(own), kinds.index(c.made), np.int8) for own, c in zip(ids, commits, strict=True)
+    ]
+    _, first = np.unique(_joined(ids), return_index=True)
+    counts = np.bincount(np.concatenate([np.empty(0, np.int8), *made])[first], minlength=len(kinds))
+    return dict(zip(kinds, counts.tolist(), strict=True))
 
 
 class DamagedPartError(RuntimeError):
