@@ -22,13 +22,13 @@ from pipeline.stages.decode import MANIFEST_COLUMNS
 from pipeline.stages.progress import Progress
 from pipeline.stages.sink import commit_block
 from pipeline.tables import storage
-from pipeline.tables.lookup import listed_ids
+from pipeline.tables.lookup import TableFile, listed_ids
 from pipeline.tables.manifest import rows_at
 
-# Images per piece: of rows that are carried over, and of stored features, whose distances take
-# longer and whose files hold a few thousand.
+# Images per piece of rows that are carried over.
 _CARRIED_PIECE = 50_000
-_REUSED_PIECE = 50_000
+# Bytes of features per piece: few enough to share out evenly, enough for large products.
+_REUSED_BYTES = 64 * 1024**2
 _LABELS = [name for name in MANIFEST_COLUMNS if name != "sha256"]
 
 
@@ -119,8 +119,16 @@ def _pieces(plan: ReusePlan, chosen: np.ndarray) -> Iterator[_Piece]:
             rows, there = plan.images.find(listed_ids(file))
             rows = rows[there]
             rows = rows[reused[rows] & (plan.features[rows] == number)]
-            for start in range(0, len(rows), _REUSED_PIECE):
-                yield _piece(plan, rows[start : start + _REUSED_PIECE], "reused")
+            size = _reused_piece(file)
+            for start in range(0, len(rows), size):
+                yield _piece(plan, rows[start : start + size], "reused")
+
+
+def _reused_piece(file: TableFile) -> int:
+    """Images per piece of a feature file; a remote one is fetched once, so it is one piece."""
+    if storage.is_remote(file.uri):
+        return max(1, file.rows)
+    return max(1, _REUSED_BYTES * file.rows // max(file.bytes, 1))
 
 
 def _piece(plan: ReusePlan, rows: np.ndarray, made: str) -> _Piece:

@@ -25,11 +25,15 @@ class TableFile:
         run_id: the run.
         uri: where it lies.
         sha256: of its content.
+        rows: rows in it.
+        bytes: its size.
     """
 
     run_id: str
     uri: str
     sha256: str
+    rows: int = 0
+    bytes: int = 0
 
 
 class DamagedTableError(RuntimeError):
@@ -44,7 +48,13 @@ def table_files(store: str, record: Mapping[str, Any], table: str) -> tuple[Tabl
     """The files of one table in the record of a published run."""
     entries = record["tables"].get(table, {"files": []})["files"]
     return tuple(
-        TableFile(record["run_id"], storage.join(store, entry["path"]), entry["sha256"])
+        TableFile(
+            record["run_id"],
+            storage.join(store, entry["path"]),
+            entry["sha256"],
+            entry["rows"],
+            entry["bytes"],
+        )
         for entry in entries
     )
 
@@ -241,8 +251,8 @@ def _has_nulls(column: Any) -> bool:
     return facts is None or not facts.has_null_count or facts.null_count > 0
 
 
-# Two: a run's scores and its detections are read side by side.
-@lru_cache(maxsize=2)
+# Scores, detections and features of a run are read in turn.
+@lru_cache(maxsize=3)
 def _content(file: TableFile, state: tuple[int, int]) -> pa.Buffer:
     """A file's content, compared with its digest; mapped where the disk is this machine's."""
     if storage.is_remote(file.uri):

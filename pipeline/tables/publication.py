@@ -188,7 +188,8 @@ def build_file(run_folder: str, plan: FilePlan, excluded: np.ndarray) -> Publish
 
 def _group_rows(rows: pa.Table) -> int:
     """Rows per row group: what a reader that wants a few images has to load."""
-    return max(1, min(_GROUP_ROWS, _GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1)))
+    short = int(_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1))
+    return max(1, min(_GROUP_ROWS, short))
 
 
 def _without(rows: pa.Table, ids: Sequence[int] | np.ndarray) -> pa.Table:

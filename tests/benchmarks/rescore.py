@@ -61,9 +61,7 @@ SHARE = 0.02
 def make_bundle(store: str, seed: int) -> Bundle:
     """A bundle of the default's shapes, whose networks are never loaded."""
     rng = np.random.default_rng(seed)
-    spec = ScorerSpec(
-        256, LAYOUT, 16, "cells", 0.1, 16, DetectorSettings(640, 0.05, 0.7, 100, 8)
-    )
+    spec = ScorerSpec(256, LAYOUT, 16, "cells", 0.1, 16, DetectorSettings(640, 0.05, 0.7, 100, 8))
     with BundleBuilder(store, spec) as builder:
         for name in (BACKBONE_FILE, CLASSIFIER_FILE, DETECTOR_FILE):
             builder.add_file(name, name.encode())
@@ -90,8 +88,8 @@ def make_run(store: str, count: int, kept: str, bundle: Bundle) -> str:
     files = []
     for table in RUN_TABLES:
         folder = places.table(table, bundle.feature_digest[:16])
-        for plan in plan_files(commits, table, folder, FileLimits(1_000_000, 256 * 1024**2)):
-            files.append(build_file(places.folder, plan, np.empty(0, np.int64)))
+        plans = plan_files(commits, table, folder, FileLimits(1_000_000, 256 * 1024**2))
+        files += [build_file(places.folder, plan, np.empty(0, np.int64)) for plan in plans]
     components = components_at(bundle.uri, bundle.scorer_digest)
     terms = Terms(bundle.scorer_digest, MODELS, components, LIMITS, True, kept)
     facts = {"run_id": "one", "kind": "score", "finished_at": "2026", **terms.as_facts()}
@@ -107,7 +105,9 @@ def make_run(store: str, count: int, kept: str, bundle: Bundle) -> str:
 
 def complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = [
-        table.column(f.name).cast(f.type) if f.name in table.schema.names else pa.nulls(len(table), f.type)
+        table.column(f.name).cast(f.type)
+        if f.name in table.schema.names
+        else pa.nulls(len(table), f.type)
         for f in schema
     ]
     return pa.table(columns, schema=schema)
@@ -118,12 +118,22 @@ def synthetic(
 ) -> dict[str, pa.Table]:
     """Rows of some images: their scores, boxes and features."""
     count = len(ids)
-    numbers = {n: rng.random(count) for n in SCORES.names if n.startswith(("anomaly", "defect_l", "defect_p"))}
+    numbers = {
+        n: rng.random(count)
+        for n in SCORES.names
+        if n.startswith(("anomaly", "defect_l", "defect_p"))
+    }
     numbers |= {"width": np.full(count, 1024), "height": np.full(count, 1024)}
-    numbers |= {"detection_count": np.full(count, BOXES), "detection_max_confidence": rng.random(count)}
+    numbers |= {
+        "detection_count": np.full(count, BOXES),
+        "detection_max_confidence": rng.random(count),
+    }
     keys = {"image_id": ids, "category": names}
     boxes = {n: np.repeat(v, BOXES) for n, v in keys.items()}
-    boxes |= {"box_index": np.tile(np.arange(BOXES), count), "confidence": rng.random(BOXES * count)}
+    boxes |= {
+        "box_index": np.tile(np.arange(BOXES), count),
+        "confidence": rng.random(BOXES * count),
+    }
     pooled = rng.normal(size=(count, 256)).astype(np.float32)
     lists = pa.FixedSizeListArray.from_arrays(pooled.reshape(-1), 256).cast(pa.list_(pa.float32()))
     features: dict[str, Any] = keys | {"pooled": lists}
@@ -147,7 +157,9 @@ def bare_loop(files: list[str], bundle_uri: str, solver: str) -> float:
         for file in files:
             parquet = pq.ParquetFile(file, memory_map=True)
             for number in range(parquet.num_row_groups):
-                rows = parquet.read_row_group(number, columns=["category", "cells"], use_threads=False)
+                rows = parquet.read_row_group(
+                    number, columns=["category", "cells"], use_threads=False
+                )
                 blobs = rows["cells"].to_pylist()
                 x = np.stack([np.frombuffer(blob, "<f2").reshape(80, 384) for blob in blobs])
                 names = np.array(rows["category"].to_pylist())
@@ -240,8 +252,7 @@ def night(count: int) -> None:
     """Prints what a second night costs, start-up left out, by leaving out and by taking over."""
     from pipeline.stages.fit import run_fit
     from pipeline.stages.index import run_index
-    from tests.benchmarks.models import tiny_weights
-    from tests.conftest import save, tiny_fit_config
+    from tests.conftest import save, tiny_fit_config, write_tiny_models
 
     with tempfile.TemporaryDirectory(prefix="linescore-night-") as folder:
         rng = np.random.default_rng(3)
@@ -256,7 +267,7 @@ def night(count: int) -> None:
             manifests[name] = f"{folder}/{name}.parquet"
             chosen = np.sort(rng.permutation(count)[:rows])
             write_manifest(manifests[name], table.take(pa.array(chosen)))
-        models = tiny_weights(Path(folder))
+        models = write_tiny_models(Path(folder))
         bundle = run_fit(tiny_fit_config(manifests["few"], Path(folder), models))["bundle"]
 
         def run(run_id: str, name: str, **more: Any) -> float:

@@ -128,7 +128,7 @@ def refuse(error: DamagedTableError) -> None:
 
 
 @given(RUNS, TERMS, WANTED, st.sampled_from(["cells", "pooled"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 def test_nothing_is_taken_that_would_come_out_otherwise_and_nothing_computed_that_is_there(
     tmp_path: Path,
     runs: list[Run],
@@ -160,16 +160,12 @@ def test_nothing_is_taken_that_would_come_out_otherwise_and_nothing_computed_tha
             for model in terms.models
         ) and not any(holds_features(run, image, terms, anomaly_score) for run in serving):
             assert computed == set(terms.models), context
-        if (
-            any(
-                all(gives(r, image, category, m, terms, anomaly_score) for m in terms.models)
-                and (terms.kept == "none" or "features" not in terms.models)
-                and all(len(o.terms.models) <= 3 for o in runs)
-                for r in serving
-            )
-            and len(serving) == 1
-        ):
-            assert computed == set(), context
+        if len(serving) == 1 and terms.kept == "none":
+            there = [
+                gives(serving[0], image, category, model, terms, anomaly_score)
+                for model in terms.models
+            ]
+            assert not (all(there) and computed), context
 
 
 def source(runs: list[Run], run_id: str) -> Run:

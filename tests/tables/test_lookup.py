@@ -56,7 +56,7 @@ ROWS = st.lists(
 
 
 @given(ROWS, st.lists(st.integers(0, 200), max_size=40, unique=True), st.integers(1, 3), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_rows_are_found_wherever_they_are_thought_to_stand(
     tmp_path: Path,
     rows: list[tuple[str | None, int]],
