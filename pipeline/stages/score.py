@@ -318,7 +318,8 @@ def _commit_rest(
         work.config.pools.features.threads,
     )
     take_pieces(taking, plan, rest, progress)
-    outage = OutageGuard(int((plan.compute > 0).sum()), work.config.max_unreachable)
+    read = ~plan.skipped & (plan.compute > 0)
+    outage = OutageGuard(int(read.sum()), work.config.max_unreachable)
     for models, chosen in chains(plan, rest):
         given = GivenColumns(taking, plan, chosen) if models != work.models else None
         keep = work.config.keep_features if "features" in models else "none"

@@ -144,7 +144,7 @@ def test_a_run_that_continues_says_which_run_it_lost(
         (folder / "store/published/night1.json").unlink()
     else:
         next((folder / "store/tables/scores/run=night1").iterdir()).write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="run night1: .*(is gone|sha256|Parquet)"):
+    with pytest.raises(InputError, match=r"run night1: .*(is gone|sha256|Parquet)"):
         run(tiny_store, folder, "m24", run_id="night2", skip_scored=True)
 
 
