@@ -74,7 +74,9 @@ def with_given(rows: pa.Table, given: Given, distances: StoredDistances | None) 
 def _run_ids(given: Given, numbers: np.ndarray) -> pa.Array:
     names = [None, *(run.run_id for run in given.runs.values())]
     place = {NOBODY: 0} | {number: 1 + i for i, number in enumerate(given.runs)}
-    return pa.array(names, pa.string()).take(pa.array([place[n] for n in numbers.tolist()]))
+    return pa.array(names, pa.string()).take(
+        pa.array([place[n] for n in numbers.tolist()], pa.int64())
+    )
 
 
 def _carried(
