@@ -160,12 +160,18 @@ def test_nothing_is_taken_that_would_come_out_otherwise_and_nothing_computed_tha
             for model in terms.models
         ) and not any(holds_features(run, image, terms, anomaly_score) for run in serving):
             assert computed == set(terms.models), context
-        if len(serving) == 1 and terms.kept == "none":
-            there = [
-                gives(serving[0], image, category, model, terms, anomaly_score)
+        if len(serving) == 1:
+            there = {
+                model
                 for model in terms.models
-            ]
-            assert not (all(there) and computed), context
+                if gives(serving[0], image, category, model, terms, anomaly_score)
+            }
+            keeps = holds_features(serving[0], image, terms, "pooled")
+            if not keeps and terms.kept != "none":
+                there -= {"features"}
+            elif holds_features(serving[0], image, terms, anomaly_score):
+                there |= {"features"}
+            assert computed == set(terms.models) - there, context
 
 
 def source(runs: list[Run], run_id: str) -> Run:
@@ -190,7 +196,8 @@ def gives(
 def holds_features(run: Run, image: int, terms: Terms, anomaly_score: str) -> bool:
     """Whether a run keeps the features of an image that its distances start from."""
     there = image in run.rows and run.rows[image].kept and "features" in run.terms.models
-    enough = run.terms.kept == "cells" or (run.terms.kept == anomaly_score == "pooled")
+    least = max(KEPT.index(terms.kept), KEPT.index(anomaly_score))
+    enough = KEPT.index(run.terms.kept) >= least
     return there and enough and run.terms.components["features"] == terms.components["features"]
 
 

@@ -188,27 +188,42 @@ def _take_features(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
     """Finds stored features for distances that are to be computed, or features to be kept."""
     bit = np.uint8(BITS["features"])
     lacking = (plan.compute & bit) > 0
-    keeping = task.terms.kept != "none"
-    stored = _stored_in(plan, task, offers, lacking | keeping)
-    there = stored != NOBODY
-    plan.features[lacking & there] = stored[lacking & there]
-    plan.compute[lacking & there] &= ~bit
-    if keeping:
+    to_keep = KEPT.index(task.terms.kept)
+    to_compute = max(to_keep, KEPT.index(task.anomaly_score))
+    stored = _stored_in(plan, task, offers, (lacking, to_compute))
+    found = stored != NOBODY
+    plan.features[found] = stored[found]
+    plan.compute[found] &= ~bit
+    kept_in: set[int] = set()
+    if to_keep:
+        kept = _stored_in(plan, task, offers, (~lacking, to_keep))
+        kept_in = {int(number) for number in np.unique(kept[~plan.skipped])} - {NOBODY}
         # What is to be kept and lies nowhere has to be computed, whatever the columns say.
-        plan.compute[~there] |= bit
+        plan.compute[~lacking & (kept == NOBODY)] |= bit
         plan.carry[plan.compute == task.wanted] = NOBODY
     # Size and format of an image of which only the features are used.
-    only = (plan.compute == 0) & (plan.carry == NOBODY) & there
+    only = (plan.compute == 0) & (plan.carry == NOBODY) & found
     plan.carry[only] = plan.features[only]
-    kept = np.unique(stored[there & ~plan.skipped]) if keeping else ()
-    return replace(plan, kept_in=tuple(plan.runs[number].run_id for number in kept))
+    return replace(plan, kept_in=tuple(plan.runs[number].run_id for number in sorted(kept_in)))
 
 
-def _stored_in(plan: ReusePlan, task: Task, offers: Offers, which: np.ndarray) -> np.ndarray:
-    """(N,) int16 number of the latest run that keeps enough features of each wanted image."""
+def _stored_in(
+    plan: ReusePlan, task: Task, offers: Offers, what: tuple[np.ndarray, int]
+) -> np.ndarray:
+    """The latest run that keeps enough features of each image.
+
+    Args:
+        plan: of the images.
+        task: what the run has to give.
+        offers: what there is.
+        what: (N,) bool, the images in question, and how much must be kept, as a place in KEPT.
+
+    Returns:
+        (N,) int16 number of a run, or NOBODY.
+    """
+    which, least = what
     stored = np.full(len(which), NOBODY, np.int16)
     wanted = which & plan.images.known & ~plan.skipped
-    least = max(KEPT.index(task.terms.kept), KEPT.index(task.anomaly_score))
     for number, run in enumerate(plan.runs):
         enough = KEPT.index(run.terms.kept) >= least
         if not enough or run.terms.components["features"] != task.terms.components["features"]:
