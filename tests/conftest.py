@@ -103,7 +103,11 @@ class TinyModels:
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """A ResNet-18 and a YOLOv8n with seeded weights: real shapes, no training, no download."""
-    folder = tmp_path_factory.mktemp("models")
+    return write_tiny_models(tmp_path_factory.mktemp("models"))
+
+
+def write_tiny_models(folder: Path) -> TinyModels:
+    """Writes the weights of the small networks."""
     torch.manual_seed(7)
     save_file(resnet18(num_classes=2).state_dict(), folder / "resnet.safetensors")
     from ultralytics.nn.tasks import DetectionModel

@@ -20,6 +20,8 @@ from pipeline.tables.access import VARIABLE, holds_secret, without_secret
 
 C = TypeVar("C", bound=Section)
 
+# What may stand behind a switch.
+_TRUTHS = ("true", "false", "1", "0", "yes", "no", "on", "off", "t", "f", "y", "n")
 # Set by Ray in a driver that `ray job submit` started.
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Settings that name a place every node must find.
@@ -66,18 +68,26 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
 
 
 def _without_dashes(model: type[Section], argv: Sequence[str]) -> list[str]:
-    """`--key VALUE` and `--key=VALUE` as `key=VALUE`, for those who write settings that way."""
+    """`--key VALUE` and `--key=VALUE` as `key=VALUE`, for those who write settings that way.
+
+    A switch, a setting that is true or false, may stand without its value: `--key` is true.
+    """
     found: list[str] = []
-    words = iter(argv)
-    for word in words:
+    words = list(argv)
+    while words:
+        word = words.pop(0)
         key, equals, value = word.removeprefix("--").partition("=")
         key = key.replace("-", "_")
         if not word.startswith("--") or key.partition(".")[0] not in model.model_fields:
             found.append(word)
         elif equals:
             found.append(f"{key}={value}")
+        elif _is_switch(model, key) and (not words or words[0].lower() not in _TRUTHS):
+            found.append(f"{key}=true")
+        elif not words:
+            raise InputError(f"{word} on the command line: a value is missing behind it")
         else:
-            found += [f"{key}={value}" for value in [next(words, None)] if value is not None]
+            found.append(f"{key}={words.pop(0)}")
     return found
 
 
@@ -86,6 +96,18 @@ def _share_access(config: Section) -> None:
     access = getattr(config, "s3", None)
     if isinstance(access, S3Config) and access.model_fields_set:
         os.environ[VARIABLE] = access.model_dump_json(exclude_unset=True, exclude_none=True)
+
+
+def _is_switch(model: type[Section], key: str) -> bool:
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = (
+            _section(model.model_fields[name].annotation) if name in model.model_fields else None
+        )
+        if inner is None:
+            return False
+        model = inner
+    return last in model.model_fields and model.model_fields[last].annotation is bool
 
 
 def _require_absolute(config: Section) -> None:

@@ -128,6 +128,13 @@ class ScoreConfig(Section):
     """Name of this run; the same again continues where it was cut off. Empty: a new one."""
     models: StagesConfig = StagesConfig()
     """Which of the bundle's models run."""
+    skip_scored: bool = False
+    """Leave out the images that published runs of the same scorer have: the tables hold the new
+    ones only."""
+    since_run: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The same for the images of one run, and of those that it left images to itself."""
+    reuse: bool = True
+    """Take from earlier runs in the store what an unchanged model, or stored features, give."""
     keep_features: Literal["none", "pooled", "cells"] = "none"
     """What the feature table keeps: per million images nothing, about 1 GB, or about 62 GB."""
     verify_content: bool = True

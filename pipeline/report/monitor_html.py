@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
-
-from pipeline.report.page import SECURITY, printable
 from pipeline.report.evaluation_page import words
 from pipeline.report.evaluation_page.templates.style import STYLE
 from pipeline.report.monitor import ORDER, named
+from pipeline.report.page import SECURITY, environment
 
 Rows = Sequence[Mapping[str, Any]]
 _TITLES = {
@@ -137,19 +135,12 @@ def monitor_html(report: Mapping[str, Any], tables: Mapping[str, Rows]) -> str:
         report: of a comparison.
         tables: rows of `verdicts`, `drift`, `flagged` and `near`.
     """
-    environment = Environment(
-        loader=DictLoader({"page": _PAGE}),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    found = environment({"page": _PAGE})
 
     def worst_first(row: Mapping[str, Any]) -> int:
         return ORDER.index(row["verdict"])
 
-    return environment.get_template("page").render(
+    return found.get_template("page").render(
         report=report,
         categories=sorted(tables["verdicts"], key=worst_first),
         measures=sorted(tables["drift"], key=worst_first),

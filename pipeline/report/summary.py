@@ -92,11 +92,12 @@ def score_summary(report: Mapping[str, Any]) -> str:
             [[e["category"] or "-", e["images"], e["errors"]] for e in report["categories"]],
         )
     images, scoring = report["images"], report["scoring"]
-    new = images["manifest"] - report["committed_before"]
+    new = images["manifest"] - images.get("skipped", 0) - report["committed_before"]
     lines = [
         head,
         "",
-        f"{images['manifest']} images: {images['scored']} scored, {images['errors']} errors",
+        f"{images['manifest']} images: {images['scored']} scored, {images['errors']} errors"
+        + _taken(images),
         f"{new} images in {scoring['seconds']:.1f} s, {new / max(scoring['seconds'], 1e-9):.1f} "
         f"images/s; published in {report['publishing']['seconds']:.1f} s",
     ]
@@ -106,6 +107,17 @@ def score_summary(report: Mapping[str, Any]) -> str:
     if "page" in report:
         lines.append(f"report: {report['page']}")
     return "\n".join(lines)
+
+
+def _taken(images: Mapping[str, int]) -> str:
+    """What was not computed from the images themselves, if anything wasn't."""
+    whole = f", {images['skipped']} skipped" if images.get("skipped") else ""
+    if whole and not images["scored"] + images["errors"]:
+        return f"{whole}: nothing is new"
+    names = ("decoded", "reused", "carried")
+    if not images.get("reused") and not images.get("carried"):
+        return whole
+    return f"{whole}; " + ", ".join(f"{images[name]} {name}" for name in names)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

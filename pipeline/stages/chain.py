@@ -21,6 +21,8 @@ from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
 from pipeline.tables.manifest import with_all_columns
 
+# Rows to which columns of earlier runs are added at once: many to a file that is opened for them.
+_GIVEN_ROWS = 1024
 # A model that takes longer to load than this hangs rather than loads.
 _ACTOR_START_S = 900
 
@@ -54,6 +56,7 @@ class ChainPlan:
         pools: the pools, in order.
         block_rows: images that travel together.
         commit_rows: images per commit.
+        given: adds columns that no pool computes; None: there are none.
     """
 
     manifest: str
@@ -63,6 +66,7 @@ class ChainPlan:
     pools: tuple[PoolStage, ...]
     block_rows: int
     commit_rows: int
+    given: Callable[[pa.Table], pa.Table] | None = None
 
 
 def build_chain(
@@ -82,8 +86,12 @@ def build_chain(
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=DECODE_CPUS,
-        max_retries=TASK_RETRIES,
-    ).repartition(target_num_rows_per_block=plan.block_rows)
+    )
+    if plan.given is not None:
+        rows = rows.repartition(target_num_rows_per_block=_GIVEN_ROWS).map_batches(
+            plan.given, batch_format="pyarrow", batch_size=None, num_cpus=DECODE_CPUS
+        )
+    rows = rows.repartition(target_num_rows_per_block=plan.block_rows)
     rows = rows.map_batches(
         timed(prepare_block, "decode"),
         fn_kwargs={"options": plan.options},

@@ -17,6 +17,7 @@ from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
 from pipeline.tables.access import for_workers
 from pipeline.tables.ledger import DamagedPartError
+from pipeline.tables.lookup import DamagedTableError
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
@@ -266,6 +267,8 @@ def plain_errors() -> Iterator[None]:
             raise type(error.cause)(str(error.cause).split(_RAY_DATA_ADDS)[0]) from None
         if isinstance(error.cause, OSError):
             raise RunError(f"{_told(error.cause)}; {_CONTINUES}") from None
+        if isinstance(error.cause, DamagedTableError):
+            raise error.cause from None
         raise
     except _DEATHS as error:
         raise RunError(f"ray: {_told(error)}; {_CONTINUES}") from None
@@ -282,7 +285,7 @@ def result_of(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError | RunError | DamagedPartError):
+        if isinstance(error.cause, InputError | RunError | DamagedPartError | DamagedTableError):
             raise error.cause from None
         if isinstance(error.cause, OSError):
             raise RunError(f"{_told(error.cause)}; {_CONTINUES}") from None

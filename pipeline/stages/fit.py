@@ -202,10 +202,10 @@ def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
     )
     metrics = RunMetrics("fit", {name: len(ids) for name, ids in work.ids.items()})
     left = len(np.setdiff1d(wanted, done))
-    progress = Progress(left, _PROGRESS_S, "read", metrics=metrics)
+    progress = Progress(left, _PROGRESS_S, "read", metrics=metrics, lock=lock)
     outage = OutageGuard(len(wanted), config.max_unreachable)
     chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
-    watch(chain, progress, outage, lock)
+    watch(chain, progress, outage)
 
 
 class FitActor:

@@ -13,6 +13,7 @@ from pipeline.errors import RunError
 from pipeline.images.geometry import letterbox_to_image
 from pipeline.models.memory import NoMemoryError, halved_batches
 from pipeline.scoring.bundle import Bundle, open_bundle
+from pipeline.scoring.reuse.join import BOX
 from pipeline.stages.attempts import attempt
 from pipeline.stages.columns import spread, unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
@@ -21,17 +22,6 @@ from pipeline.tables.schemas import NOT_FINITE, OUT_OF_MEMORY
 
 Result = TypeVar("Result")
 _REASON = ("error_type", "error_message")
-BOX = pa.struct(
-    [
-        pa.field("x_min", pa.float32()),
-        pa.field("y_min", pa.float32()),
-        pa.field("x_max", pa.float32()),
-        pa.field("y_max", pa.float32()),
-        pa.field("confidence", pa.float32()),
-        pa.field("class_id", pa.int32()),
-        pa.field("class_name", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Progress:
         verb: what happens to them.
         stream: the terminal, if it is one.
         metrics: what is told Prometheus, if anything.
+        lock: the run's; after each commit it must still be held.
     """
 
     total: int
@@ -39,6 +40,7 @@ class Progress:
     failed: int = 0
     bytes: int = 0
     metrics: RunMetrics | None = None
+    lock: RunLock | None = None
 
     def __post_init__(self) -> None:
         self.started = self._shown = time.monotonic()
@@ -47,7 +49,13 @@ class Progress:
             self.metrics.left(self.total)
 
     def add(self, scored: int, failed: int) -> None:
-        """Counts one commit."""
+        """Counts one commit.
+
+        Raises:
+            RunError: another driver has taken the run over.
+        """
+        if self.lock is not None:
+            self.lock.require_unless_lost()
         now = time.monotonic()
         if self._first is None:
             self._first = now
@@ -104,7 +112,7 @@ class Progress:
         )
 
 
-def watch(commits: Dataset, progress: Progress, outage: OutageGuard, lock: RunLock) -> None:
+def watch(commits: Dataset, progress: Progress, outage: OutageGuard) -> None:
     """Runs the chain, whose rows are the summaries of its commits, to its end.
 
     Raises:
@@ -118,6 +126,5 @@ def watch(commits: Dataset, progress: Progress, outage: OutageGuard, lock: RunLo
                     progress.add(row["scored"], row["failed"])
                     progress.measure(row)
                     outage.add(row["unreachable"])
-                lock.require_unless_lost()
     finally:
         progress.close()

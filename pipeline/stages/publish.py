@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import ray
 
-from pipeline.config import ScoreConfig
 from pipeline.errors import RunError
 from pipeline.evaluation.run_facts import run_facts
 from pipeline.scoring.bundle import Bundle
+from pipeline.scoring.reuse.settle import Leaning
 from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
     committed_ids,
+    counts_by_making,
     read_commits,
     recovered_ids,
     remove_work,
@@ -46,36 +47,55 @@ _FILE_MEMORY = 256 * 1024**2
 _SHOWN_IDS = 10
 
 
-def publish(
-    places: RunPlaces,
-    manifest: Manifest,
-    bundle: Bundle,
-    config: ScoreConfig,
-    facts: dict[str, Any],
-    lock: RunLock,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Publication:
+    """What is published.
+
+    Attributes:
+        places: the run.
+        manifest: whose images.
+        bundle: with which they were scored.
+        leaning: what was taken from earlier runs, or left to them.
+        file_rows: rows per file.
+        lock: the run's.
+    """
+
+    places: RunPlaces
+    manifest: Manifest
+    bundle: Bundle
+    leaning: Leaning
+    file_rows: int
+    lock: RunLock
+
+
+def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     """Checks that nothing is lost, writes the tables and the record, and returns the report.
 
     Raises:
-        RunError: manifest = scored + errors doesn't hold; names the ids. Or the run was taken
-            over.
+        RunError: manifest = scored + errors + skipped doesn't hold; names the ids. Or the run was
+            taken over.
         DamagedPartError: a part is not what its commit says.
     """
     started = time.monotonic()
+    places, plan = run.places, run.leaning.plan
     commits = read_commits(places.folder)
-    _account(manifest.image_ids, committed_ids(commits), places)
-    files = _build_tables(places, bundle, commits, config.file_rows)
+    _account(plan.images.ids[~plan.skipped], committed_ids(commits), places)
+    files = _build_tables(places, run.bundle, commits, run.file_rows)
     rows = _rows(files)
-    if rows["scores"] + rows["errors"] != manifest.rows:
+    skipped = int(plan.skipped.sum())
+    if rows["scores"] + rows["errors"] + skipped != run.manifest.rows:
         raise RunError(
-            f"run {places.run_id}: {rows['scores']} scores and {rows['errors']} errors don't make "
-            f"{manifest.rows} images; the tables were not published"
+            f"run {places.run_id}: {rows['scores']} scores, {rows['errors']} errors and {skipped} "
+            f"skipped don't make {run.manifest.rows} images; the tables were not published"
         )
-    report = _report(places, manifest, bundle, files) | _work(commits) | facts
+    making = counts_by_making(commits) | {"skipped": skipped}
+    report = _report(run, files, making) | _work(commits) | facts
     report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
-    lock.require()  # the last look before the tables are visible
+    run.lock.require()  # the last look before the tables are visible
     storage.write_json(places.report, report)
-    storage.write_json(places.published, published_record(places.store, files, _record(report)))
+    record = _record(report) | run.leaning.task.terms.as_facts()
+    record |= {"skipped_by": list(run.leaning.skipped_by), "needs": list(run.leaning.needs)}
+    storage.write_json(places.published, published_record(places.store, files, record))
     remove_work(places.folder)
     return report
 
@@ -124,18 +144,15 @@ def _in_parallel(
         yield result_of(reference)
 
 
-def _report(
-    places: RunPlaces,
-    manifest: Manifest,
-    bundle: Bundle,
-    files: list[PublishedFile],
-) -> dict[str, Any]:
+def _report(run: Publication, files: list[PublishedFile], making: dict[str, int]) -> dict[str, Any]:
+    manifest, bundle, places = run.manifest, run.bundle, run.places
     rows = _rows(files)
     found = run_facts(
         {name: [file.uri for file in files if file.table == name] for name in RUN_TABLES}
     )
     counts = {entry["category"]: entry for entry in found.pop("by_category")}
     nothing: dict[str, Any] = {"scored": 0, "errors": {}}
+    skipped = run.leaning.plan.skipped_by_category()
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": places.run_id,
@@ -145,7 +162,9 @@ def _report(
         "scorer_digest": bundle.scorer_digest,
         "bundle_digest": bundle.bundle_digest,
         "feature_digest": bundle.feature_digest,
-        "images": {"manifest": manifest.rows, "scored": rows["scores"], "errors": rows["errors"]},
+        "images": {"manifest": manifest.rows, "scored": rows["scores"], "errors": rows["errors"]}
+        | making,
+        "leans_on": run.leaning.as_facts(),
         "rows": rows,
         "errors_by_type": found.pop("errors_by_type"),
         "categories": [
@@ -155,6 +174,7 @@ def _report(
                 "scored": counts.get(name, nothing)["scored"],
                 "errors": sum(counts.get(name, nothing)["errors"].values()),
                 "errors_by_type": counts.get(name, nothing)["errors"],
+                "skipped": skipped.get(name, 0),
             }
             for name, count in sorted(
                 manifest.categories.items(), key=lambda item: (item[0] is None, item[0] or "")

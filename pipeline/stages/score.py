@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import ScoreConfig
-from pipeline.errors import InputError, RunError
-from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
+from pipeline.errors import RunError
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
+from pipeline.scoring.reuse.settle import Leaning, left_to_do
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
-from pipeline.stages.cluster import PoolPlan, connected, plan_pools
+from pipeline.stages.cluster import PoolPlan, connected
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.metrics import RunMetrics
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
-from pipeline.stages.publish import publish
+from pipeline.stages.publish import Publication, publish
+from pipeline.stages.reuse import GivenColumns, Taking, chains, take_pieces
+from pipeline.stages.scoring_run import (
+    Work,
+    facts_of,
+    identity,
+    leaning_of,
+    open_work,
+    pools_of,
+    sizes_of,
+)
 from pipeline.stages.sink import commit_block
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
@@ -34,8 +42,8 @@ from pipeline.tables.ledger import (
     settled_ids,
 )
 from pipeline.tables.lock import RunLock, locked
-from pipeline.tables.manifest import Manifest, open_manifest
-from pipeline.tables.runs import RunPlaces, note_attempt, start_or_continue
+from pipeline.tables.lookup import DamagedTableError
+from pipeline.tables.runs import note_attempt, start_or_continue
 
 log = logging.getLogger("linescore")
 
@@ -45,17 +53,6 @@ _IMAGE_OF = {"detector": LETTERBOXED, "features": SQUARE, "classifier": SQUARE}
 _PUBLISH_TRIES = 3
 
 
-@dataclass(frozen=True)
-class Work:
-    """An opened run: what it scores and with what."""
-
-    config: ScoreConfig
-    places: RunPlaces
-    manifest: Manifest
-    bundle: Bundle
-    models: tuple[str, ...]
-
-
 def run_score(config: ScoreConfig) -> dict[str, Any]:
     """Scores a manifest, or finishes the run that was begun under the same id.
 
@@ -63,138 +60,71 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
         The run's report; `already_published` says that there was nothing to do.
 
     Raises:
-        InputError: something given is wrong; nothing was written.
-        RunError: an image was lost or counted twice, or parts kept being damaged.
+        InputError: something given is wrong, or another driver is at it; nothing was written.
+        RunError: an image was lost or counted twice, parts kept being damaged, workers kept
+            dying, or another driver took the run over.
     """
-    work = _open(config)
+    work = open_work(config)
     if storage.exists(work.places.published):
         return _published_before(work)
-    with locked(work.places.folder, f"run_id {work.places.run_id}") as lock, connected(config.ray):
+    with locked(work.places.folder, f"run_id {work.places.run_id}") as lock:
         if storage.exists(work.places.published):
             return _published_before(work)  # by the driver that held the lock
-        plans = plan_pools(
-            {name: getattr(config.pools, name) for name in work.models}, config.ray.resource_wait_s
-        )
-        resumed = start_or_continue(work.places, _identity(work), _facts(work, plans))
-        return _score_and_publish(work, plans, resumed, lock)
+        leaning = leaning_of(work)
+        if leaning.plan.skipped.all():
+            return _start(work, leaning, {}, lock)
+        with connected(work.config.ray):
+            return _start(work, leaning, pools_of(work, leaning), lock)
 
 
 def _published_before(work: Work) -> dict[str, Any]:
-    start_or_continue(work.places, _identity(work), {})
+    start_or_continue(work.places, identity(work), {})
     remove_work(work.places.folder)  # a kill may have come between record and clean-up
     report: dict[str, Any] = storage.read_json(work.places.report)
     return report | {"already_published": True}
 
 
-def _open(config: ScoreConfig) -> Work:
-    store = storage.absolute(config.store)
-    run_id = config.run_id or _new_run_id()
-    settled = {"store": store, "manifest": storage.absolute(config.manifest), "run_id": run_id}
-    config = config.model_copy(update=settled)
-    manifest = open_manifest(config.manifest)
-    if not manifest.rows:
-        raise InputError(f"manifest: {config.manifest}: has no rows; there is nothing to score")
-    places = RunPlaces(store, run_id)
-    with storage.errors_for(store, "store"):
-        bundle = open_bundle(_bundle_of(places, config.bundle), store)
-    models = _models(config, bundle)
-    storage.require_writable(store, "store")
-    return Work(config, places, manifest, bundle, models)
-
-
-def _bundle_of(places: RunPlaces, reference: str) -> str:
-    """A begun run's `latest` is the one that it began with, whatever was fitted since."""
-    if reference == LATEST and storage.exists(places.record):
-        begun: str = storage.read_json(places.record)["bundle"]["uri"]
-        return begun
-    return reference
-
-
-def _new_run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _models(config: ScoreConfig, bundle: Bundle) -> tuple[str, ...]:
-    there = {
-        "detector": bundle.spec.detector is not None,
-        "features": True,
-        "classifier": bundle.spec.classifier_batch is not None,
-    }
-    models = tuple(name for name in ACTORS if there[name] and getattr(config.models, name))
-    if not models:
-        raise InputError(
-            "models: all are switched off, or not in the bundle; nothing to score with"
-        )
-    if config.keep_features != "none" and "features" not in models:
-        raise InputError(
-            f"keep_features: {config.keep_features!r} needs models.features, which is off"
-        )
-    return models
-
-
-def _identity(work: Work) -> dict[str, Any]:
-    """What the numbers depend on; pools, block sizes and the like are free to change."""
-    config = work.config
-    return {
-        "kind": "score",
-        "manifest_digest": work.manifest.digest,
-        "scorer_digest": work.bundle.scorer_digest,
-        "models": list(work.models),
-        "keep_features": config.keep_features,
-        "verify_content": config.verify_content,
-        "limits": {
-            "max_pixels": config.limits.max_pixels,
-            "max_bytes": config.limits.max_bytes,
-            "min_side": config.limits.min_side,
-        },
-    }
-
-
-def _facts(work: Work, plans: dict[str, PoolPlan]) -> dict[str, Any]:
-    return {
-        "run_id": work.places.run_id,
-        "started_at": now(),
-        "config": work.config.model_dump(mode="json"),
-        "bundle": {
-            "uri": work.bundle.uri,
-            "bundle_digest": work.bundle.bundle_digest,
-            "scorer_digest": work.bundle.scorer_digest,
-            "feature_digest": work.bundle.feature_digest,
-        },
-        "pools": _sizes(plans),
-        "environment": environment(),
-    }
+def _start(
+    work: Work, leaning: Leaning, plans: dict[str, PoolPlan], lock: RunLock
+) -> dict[str, Any]:
+    resumed = start_or_continue(work.places, identity(work), facts_of(work, leaning, plans))
+    return _score_and_publish(work, leaning, plans, resumed, lock)
 
 
 def _score_and_publish(
-    work: Work, plans: dict[str, PoolPlan], resumed: bool, lock: RunLock
+    work: Work, leaning: Leaning, plans: dict[str, PoolPlan], resumed: bool, lock: RunLock
 ) -> dict[str, Any]:
+    own = int((~leaning.plan.skipped).sum())
     metrics = RunMetrics("score", work.manifest.categories)
-    progress = Progress(work.manifest.rows, work.config.progress_s, metrics=metrics)
+    progress = Progress(own, work.config.progress_s, metrics=metrics, lock=lock)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
         commits = read_commits(work.places.folder)
         if attempt == 0:
             done = settled_ids(commits)
             before = len(done)
-            progress.total = work.manifest.rows - before
+            progress.total = own - before
             metrics.left(progress.total)
-            _announce(work, plans, before, resumed)
+            _announce(work, leaning, plans)
+            if resumed:
+                log.info("continuing: %d of %d images are committed already", before, own)
             note_attempt(work.places, _attempt(plans, before))
         else:
             done = committed_ids(commits)
-        if len(done) < work.manifest.rows:
-            _score(work, plans, done, progress, lock)
+        if len(done) < own:
+            leaning, plans = _score(work, leaning, plans, progress, done)
         try:
             facts = {
                 "resumed": resumed,
                 "committed_before": before,
                 "scoring": progress.report(),
-                "pools": _sizes(plans),
+                "pools": sizes_of(plans),
                 "environment": environment(),
             }
             lock.require()
-            return publish(work.places, work.manifest, work.bundle, work.config, facts, lock)
+            file_rows = work.config.file_rows
+            run = Publication(work.places, work.manifest, work.bundle, leaning, file_rows, lock)
+            return publish(run, facts)
         except DamagedPartError as error:
             _drop(work, error)
     raise RunError(
@@ -203,12 +133,8 @@ def _score_and_publish(
     )
 
 
-def _sizes(plans: dict[str, PoolPlan]) -> dict[str, Any]:
-    return {name: asdict(plan) for name, plan in plans.items()}
-
-
 def _attempt(plans: dict[str, PoolPlan], before: int) -> dict[str, Any]:
-    return {"started_at": now(), "committed_before": before, "pools": _sizes(plans)}
+    return {"started_at": now(), "committed_before": before, "pools": sizes_of(plans)}
 
 
 def _drop(work: Work, error: DamagedPartError) -> None:
@@ -216,8 +142,7 @@ def _drop(work: Work, error: DamagedPartError) -> None:
     drop_commit(work.places.folder, error.commit)
 
 
-def _announce(work: Work, plans: dict[str, PoolPlan], before: int, resumed: bool) -> None:
-    off = [name for name in ACTORS if name not in work.models]
+def _announce(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> None:
     pools = ", ".join(
         f"{name} {plan.size} × {plan.num_cpus:g} CPU"
         + (f" {plan.num_gpus:g} GPU" if plan.num_gpus else "")
@@ -227,47 +152,97 @@ def _announce(work: Work, plans: dict[str, PoolPlan], before: int, resumed: bool
         "run %s: %d images; pools: %s",
         work.places.run_id,
         work.manifest.rows,
-        pools,
+        pools or "none",
         extra={"run_id": work.places.run_id},
     )
-    for name in off:
-        log.info("%s: off; its columns are null", name)
-    if resumed:
-        log.info("continuing: %d of %d images are committed already", before, work.manifest.rows)
+    for line in leaning.lines():
+        log.info(line)
+    for name in ACTORS:
+        if name not in work.models:
+            log.info("%s: off; its columns are null", name)
     if "features" in work.models:
-        strange = {
-            name: count
-            for name, count in work.manifest.categories.items()
-            if name not in work.bundle.categories
-        }
-        if strange:
-            listed = ", ".join(f"{name or '(none)'} {count}" for name, count in strange.items())
-            log.warning(
-                "%d images are of a category without a Gaussian in the bundle (%s); their anomaly "
-                "scores are null, the others stand",
-                sum(strange.values()),
-                listed,
-            )
+        _warn_of_strange(work)
+
+
+def _warn_of_strange(work: Work) -> None:
+    strange = {
+        name: count
+        for name, count in work.manifest.categories.items()
+        if name not in work.bundle.categories
+    }
+    if strange:
+        listed = ", ".join(f"{name or '(none)'} {count}" for name, count in strange.items())
+        log.warning(
+            "%d images are of a category without a Gaussian in the bundle (%s); their anomaly "
+            "scores are null, the others stand",
+            sum(strange.values()),
+            listed,
+        )
 
 
 def _score(
-    work: Work, plans: dict[str, PoolPlan], done: np.ndarray, progress: Progress, lock: RunLock
+    work: Work,
+    leaning: Leaning,
+    plans: dict[str, PoolPlan],
+    progress: Progress,
+    done: np.ndarray,
+) -> tuple[Leaning, dict[str, PoolPlan]]:
+    """Commits every image that is left; what it leaned on at the end, and its pools."""
+    while True:
+        try:
+            _commit_rest(work, leaning, plans, progress, left_to_do(leaning, done))
+        except DamagedTableError as error:
+            log.warning(
+                "run %s: %s: %s; what was to come from it is computed anew",
+                error.run_id,
+                error.file,
+                error.reason,
+            )
+            leaning = leaning.without(error.run_id)
+            plans = pools_of(work, leaning)
+            done = committed_ids(read_commits(work.places.folder))
+        else:
+            return leaning, plans
+
+
+def _commit_rest(
+    work: Work,
+    leaning: Leaning,
+    plans: dict[str, PoolPlan],
+    progress: Progress,
+    rest: np.ndarray,
 ) -> None:
-    chain = build_chain(
-        _chain_plan(work, plans, done),
-        commit_block,
-        {
-            "run_folder": work.places.folder,
-            "anomaly_score": work.bundle.spec.anomaly_score,
-            "keep": work.config.keep_features,
-        },
+    plan = leaning.plan
+    anomaly_score = work.bundle.spec.anomaly_score
+    taking = Taking(
+        work.config.manifest,
+        work.places.folder,
+        work.bundle.uri,
+        anomaly_score,
+        work.models,
+        work.config.pools.features.threads,
     )
-    watch(chain, progress, OutageGuard(work.manifest.rows, work.config.max_unreachable), lock)
+    take_pieces(taking, plan, rest, progress)
+    read = ~plan.skipped & (plan.compute > 0)
+    outage = OutageGuard(int(read.sum()), work.config.max_unreachable)
+    for models, chosen in chains(plan, rest):
+        given = GivenColumns(taking, plan, chosen) if models != work.models else None
+        keep = work.config.keep_features if "features" in models else "none"
+        chain = build_chain(
+            replace(
+                _chain_plan(work, models, plans),
+                wanted=None if chosen.all() else plan.images.ids[chosen],
+                given=given,
+            ),
+            commit_block,
+            {"run_folder": work.places.folder, "anomaly_score": anomaly_score, "keep": keep},
+        )
+        watch(chain, progress, outage)
 
 
-def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> ChainPlan:
+def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan]) -> ChainPlan:
     config, spec = work.config, work.bundle.spec
-    needed = {_IMAGE_OF[name] for name in work.models}
+    needed = {_IMAGE_OF[name] for name in models}
     options = options_for(
         config.limits,
         square=spec.image_size if SQUARE in needed else None,
@@ -275,16 +250,19 @@ def _chain_plan(work: Work, plans: dict[str, PoolPlan], done: np.ndarray) -> Cha
     )
     options = replace(options, verify=config.verify_content, facts=True)
     pools = tuple(
-        PoolStage(ACTORS[name], _actor_settings(work, name, plans[name]), plans[name], name)
-        for name in work.models
+        PoolStage(ACTORS[name], _actor_settings(work, models, name, plans[name]), plans[name], name)
+        for name in models
     )
+    nothing = np.empty(0, np.int64)
     return ChainPlan(
-        config.manifest, done, None, options, pools, config.block_rows, config.commit_rows
+        config.manifest, nothing, None, options, pools, config.block_rows, config.commit_rows
     )
 
 
-def _actor_settings(work: Work, name: str, plan: PoolPlan) -> ActorSettings:
-    later = work.models[work.models.index(name) + 1 :]
+def _actor_settings(
+    work: Work, models: tuple[str, ...], name: str, plan: PoolPlan
+) -> ActorSettings:
+    later = models[models.index(name) + 1 :]
     image = _IMAGE_OF[name]
     drop = () if any(_IMAGE_OF[other] == image for other in later) else (image,)
     keep = work.config.keep_features if name == "features" else "none"

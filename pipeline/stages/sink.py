@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,7 +27,9 @@ SUMMARY = pa.schema(
 )
 
 
-def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str) -> pa.Table:
+def commit_block(
+    rows: pa.Table, run_folder: str, anomaly_score: str, keep: str, made: str = "decoded"
+) -> pa.Table:
     """Writes and commits one block; the summary has one row.
 
     Args:
@@ -34,6 +37,7 @@ def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str)
         run_folder: the run's folder.
         anomaly_score: which distance is `anomaly_score`.
         keep: which features are kept: none, pooled or cells.
+        made: how the rows were made: decoded, reused or carried.
     """
     scored, failed = usable_rows(rows), failed_rows(rows)
     tables = {"scores": _scores(scored, anomaly_score), "errors": fill_columns(failed, ERRORS)}
@@ -42,7 +46,7 @@ def commit_block(rows: pa.Table, run_folder: str, anomaly_score: str, keep: str)
     if keep != "none":
         tables["features"] = fill_columns(scored, FEATURES)
     work = Work(spent_on(rows), bytes_read(rows))
-    return summary(commit_tables(run_folder, tables, work=work), rows)
+    return summary(commit_tables(run_folder, tables, work=work, made=made), rows)
 
 
 def summary(commit: Commit, rows: pa.Table) -> pa.Table:
@@ -86,11 +90,22 @@ def _scores(rows: pa.Table, anomaly_score: str) -> pa.Table:
     if chosen in rows.schema.names:
         rows = rows.append_column("anomaly_score", rows.column(chosen))
     if "boxes" in rows.schema.names:
-        boxes = rows.column("boxes").to_pylist()
-        best = [max((box["confidence"] for box in found), default=0.0) for found in boxes]
-        rows = rows.append_column("detection_count", pa.array(map(len, boxes), pa.int32()))
+        counts, best = _strongest(rows.column("boxes").combine_chunks())
+        rows = rows.append_column("detection_count", pa.array(counts, pa.int32()))
         rows = rows.append_column("detection_max_confidence", pa.array(best, pa.float32()))
     return fill_columns(rows, SCORES)
+
+
+def _strongest(boxes: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """How many boxes each image has, and the highest confidence; 0 without a box."""
+    counts = pc.list_value_length(boxes).to_numpy(zero_copy_only=False).astype(np.int32)
+    best = np.zeros(len(counts), np.float32)
+    confidence = pc.struct_field(boxes.flatten(), "confidence").to_numpy()
+    starts = np.cumsum(counts) - counts
+    some = counts > 0
+    if some.any():
+        best[some] = np.maximum.reduceat(confidence, starts[some])
+    return counts, best
 
 
 def _detections(rows: pa.Table) -> pa.Table:
@@ -98,23 +113,14 @@ def _detections(rows: pa.Table) -> pa.Table:
     column = rows.column("boxes").combine_chunks()
     parents = pc.list_parent_indices(column).to_numpy()
     boxes = column.flatten()
+    first = np.searchsorted(parents, parents)  # where each image's boxes begin
     order = pa.table(
         {
             "image_id": rows.column("image_id").take(pa.array(parents)),
             "category": rows.column("category").take(pa.array(parents)),
-            "box_index": pa.array(_running_index(parents), pa.int32()),
+            "box_index": pa.array(np.arange(len(parents)) - first, pa.int32()),
         }
     )
     for field in boxes.type:
         order = order.append_column(field.name, pc.struct_field(boxes, field.name))
     return fill_columns(order, DETECTIONS)
-
-
-def _running_index(parents: list[int]) -> list[int]:
-    """0, 1, 2 … within each run of equal values."""
-    counts: dict[int, int] = {}
-    result = []
-    for parent in parents:
-        result.append(counts.get(parent, 0))
-        counts[parent] = result[-1] + 1
-    return result

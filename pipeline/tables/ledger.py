@@ -87,6 +87,7 @@ class Commit:
         unreachable: those of the failed whose file could not be had, perhaps only then.
         spans: where the ids lie, so that a reader skips files.
         work: what it took.
+        made: how: the images were decoded, or stored features reused, or rows carried over.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Commit:
     unreachable: array[int]
     spans: list[Span]
     work: Work = field(default_factory=Work)
+    made: str = "decoded"
 
 
 def commit_tables(
@@ -103,6 +105,7 @@ def commit_tables(
     tables: Mapping[str, pa.Table],
     primary: str = "scores",
     work: Work | None = None,
+    made: str = "decoded",
 ) -> Commit:
     """Writes the parts of one batch of images, then the commit that names them.
 
@@ -114,6 +117,7 @@ def commit_tables(
         tables: rows per table; the primary one and `errors` hold each image once between them.
         primary: the table with one row per image that went well.
         work: what the stages before took; the time of writing the parts is added.
+        made: how they were made: decoded, reused or carried.
     """
     started = time.perf_counter()
     key = uuid.uuid4().hex
@@ -138,7 +142,16 @@ def commit_tables(
         images = len(ids["scored"]) + len(ids["failed"])
         writing = Spent("commit", time.perf_counter() - started, images)
         work = Work((*work.spent, writing), work.bytes)
-    commit = Commit(f"{key}.json", parts, spans=spans, work=work or Work(), **ids)
+    commit = Commit(
+        f"{key}.json",
+        parts,
+        ids["scored"],
+        ids["failed"],
+        ids["unreachable"],
+        spans,
+        work or Work(),
+        made,
+    )
     record = asdict(commit) | {name: values.tolist() for name, values in ids.items()}
     storage.write_json(storage.join(run_folder, _COMMITS, commit.name), record)
     return commit
@@ -190,6 +203,7 @@ def _read_commit(folder: str, name: str) -> Commit:
             unreachable=array("q", record["unreachable"]),
             spans=[Span(**span) for span in record["spans"]],
             work=_work(record.get("work", {})),
+            made=record.get("made", "decoded"),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
@@ -247,6 +261,21 @@ def recovered_ids(commits: Sequence[Commit]) -> np.ndarray:
     """
     scored = _joined([commit.scored for commit in commits])
     return np.intersect1d(scored, _joined([commit.failed for commit in commits]))
+
+
+def counts_by_making(commits: Sequence[Commit]) -> dict[str, int]:
+    """Images that were decoded, reused and carried, each counted in its first commit."""
+    kinds = ("decoded", "reused", "carried")
+    ids = [
+        np.concatenate([np.array(c.scored, np.int64), np.array(c.failed, np.int64)])
+        for c in commits
+    ]
+    made = [
+        np.full(len(own), kinds.index(c.made), np.int8) for own, c in zip(ids, commits, strict=True)
+    ]
+    _, first = np.unique(_joined(ids), return_index=True)
+    counts = np.bincount(np.concatenate([np.empty(0, np.int8), *made])[first], minlength=len(kinds))
+    return dict(zip(kinds, counts.tolist(), strict=True))
 
 
 class DamagedPartError(RuntimeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,6 +151,23 @@ def _check_unique(ids: np.ndarray, uri: str, field: str) -> None:
             f"{field}: {uri}: image_id {twice[0]} stands more than once "
             f"({len(twice)} such rows); an image is one row, its other places are duplicate_uris"
         )
+
+
+def rows_at(uri: str, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Some rows of a manifest that has been checked, by (N,) sorted row numbers."""
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+        meta = file.metadata
+        ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)])
+        groups = np.unique(np.searchsorted(ends, places, side="right"))
+        there = [name for name in columns if name in file.schema_arrow.names]
+        read = file.read_row_groups(groups.tolist(), columns=there)
+    starts = ends - np.diff(ends, prepend=0)
+    # Where a group's rows begin in what was read.
+    begins = np.cumsum(np.diff(ends, prepend=0)[groups]) - np.diff(ends, prepend=0)[groups]
+    own = np.searchsorted(ends, places, side="right")
+    where = places - starts[own] + begins[np.searchsorted(groups, own)]
+    return with_all_columns(read.take(pa.array(where))).select(list(columns))
 
 
 def with_all_columns(table: pa.Table) -> pa.Table:

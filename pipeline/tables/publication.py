@@ -18,6 +18,9 @@ from pipeline.tables.ledger import Commit, Part, Span, read_part, rows_in
 from pipeline.tables.manifest import ID_END
 from pipeline.tables.schemas import RUN_TABLES
 
+# The smaller of the two: rows of scores are short, those of features long.
+_GROUP_ROWS = 100_000
+_GROUP_BYTES = 24 * 1024**2
 # What tells two rows of a table apart; the first of two equal ones is kept.
 _KEYS = {"detections": ["image_id", "box_index"]}
 
@@ -177,10 +180,16 @@ def build_file(run_folder: str, plan: FilePlan, excluded: np.ndarray) -> Publish
     rows = _first_of_each(rows, _KEYS.get(plan.table, ["image_id"]))
     if not rows.num_rows:
         return None
-    content = storage.parquet_bytes(rows)
+    content = storage.parquet_bytes(rows, _group_rows(rows))
     storage.write_bytes(plan.uri, content)
     digest = hashlib.sha256(content).hexdigest()
     return PublishedFile(plan.table, plan.uri, rows.num_rows, len(content), digest)
+
+
+def _group_rows(rows: pa.Table) -> int:
+    """Rows per row group: what a reader that wants a few images has to load."""
+    short = int(_GROUP_BYTES * rows.num_rows // max(rows.nbytes, 1))
+    return max(1, min(_GROUP_ROWS, short))
 
 
 def _without(rows: pa.Table, ids: Sequence[int] | np.ndarray) -> pa.Table:

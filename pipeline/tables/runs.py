@@ -156,5 +156,15 @@ def load_table(store: str, run_id: str, table: str, columns: list[str] | None = 
     entry = load_published(store, run_id)["tables"].get(table, {"files": []})
     uris = [storage.join(store, file["path"]) for file in entry["files"]]
     empty = schema.empty_table().select(columns or schema.names)
-    parts = (storage.read_parquet(uri, columns) for uri in uris)
-    return pa.concat_tables([empty, *parts], promote_options="default")
+    return pa.concat_tables([empty, *(_rows(uri, empty.schema) for uri in uris)])
+
+
+def _rows(uri: str, schema: pa.Schema) -> pa.Table:
+    """A file's rows; columns that an older linescore didn't write are null."""
+    there = set(storage.parquet_columns(uri))
+    table = storage.read_parquet(uri, [name for name in schema.names if name in there])
+    columns = [
+        table.column(field.name) if field.name in there else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

@@ -98,7 +98,28 @@ SCORES = table_schema(
         described(
             "detection_max_confidence", pa.float32(), "highest confidence; 0: no box", "probability"
         ),
+        described("origin", pa.string(), "run whose columns were taken over; null: none were"),
+        described(
+            "features_origin",
+            pa.string(),
+            "run whose stored features the distances were computed from; null: from none",
+        ),
     ],
+)
+
+# The columns of `scores` that each model gives, and those that the manifest does; what is left
+# are facts of the image, and where they come from.
+MODEL_COLUMNS = {
+    "detector": ("detection_count", "detection_max_confidence"),
+    "features": ("anomaly_score", "anomaly_cells", "anomaly_pooled"),
+    "classifier": ("defect_logit", "defect_probability"),
+}
+MANIFEST_PART = (IMAGE_ID.name, _URI.name, _CATEGORY.name, *(label.name for label in _LABELS))
+ORIGINS = ("origin", "features_origin")
+IMAGE_FACTS = tuple(
+    name
+    for name in SCORES.names
+    if name not in (*MANIFEST_PART, *ORIGINS, *(c for own in MODEL_COLUMNS.values() for c in own))
 )
 
 DETECTIONS = table_schema(

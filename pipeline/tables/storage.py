@@ -304,6 +304,20 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = 100_000) -> bytes:
     return content
 
 
+def parquet_columns(uri: str) -> list[str]:
+    """Names of a Parquet file's columns.
+
+    Raises:
+        InputError: it is not Parquet.
+    """
+    fs, path = filesystem(uri)
+    with fs.open(path, "rb") as file:
+        try:
+            return list(pq.read_schema(file).names)
+        except DAMAGED_PARQUET as error:
+            raise InputError(f"{uri}: can't be read as Parquet: {error}") from None
+
+
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
     """A whole Parquet file.
 

@@ -196,7 +196,11 @@ def test_full_size_detector_equals_ultralytics_own(
 def test_real_tables_are_equal_with_1_2_and_5_actors(real_run: RealRun) -> None:
     for size in (2, 5):
         pools = {name: {"size": size} for name in ("detector", "features", "classifier")}
-        values = real_run.config.model_dump() | {"run_id": f"actors-{size}", "pools": pools}
+        values = real_run.config.model_dump() | {
+            "run_id": f"actors-{size}",
+            "pools": pools,
+            "reuse": False,
+        }
         run_score(ScoreConfig.model_validate(values))
         for name in ("scores", "detections"):
             found = load_table(real_run.config.store, f"actors-{size}", name)

@@ -1,0 +1,67 @@
+"""Digests of a bundle's parts: which numbers of an earlier run this bundle would give again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.scoring.bundle import CLASSIFIER_FILE, DETECTOR_FILE, RECORD, digests
+from pipeline.scoring.thresholds_file import canonical_digest
+from pipeline.tables import storage
+
+
+def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the columns of each model depend on.
+
+    Args:
+        scorer: the part of a bundle's record that scores depend on.
+
+    Returns:
+        `features`: the backbone and what it is given; `gaussians`: per category the features and
+        both of its Gaussians; `classifier` and `detector`: the weights and their settings, None
+        where the bundle has none.
+    """
+    features = digests(scorer, {})["feature_digest"]
+    files = scorer["files"]
+    return {
+        "features": features,
+        "gaussians": {
+            category: canonical_digest(
+                {
+                    "features": features,
+                    "files": {
+                        name.removeprefix(f"{folder}/"): entry["sha256"]
+                        for name, entry in files.items()
+                        if name.startswith(f"{folder}/")
+                    },
+                }
+            )
+            for category, folder in scorer["categories"].items()
+        },
+        "classifier": _network(
+            scorer, CLASSIFIER_FILE, batch=scorer["classifier_batch"], side=scorer["image_size"]
+        ),
+        "detector": _network(scorer, DETECTOR_FILE, settings=scorer["detector"]),
+    }
+
+
+def _network(scorer: Mapping[str, Any], file: str, **settings: Any) -> str | None:
+    if file not in scorer["files"]:
+        return None
+    weights = scorer["files"][file]["sha256"]
+    return canonical_digest(
+        {"weights": weights, "precision": scorer["precision"], "settings": settings}
+    )
+
+
+def components_at(uri: str, scorer_digest: str) -> dict[str, Any]:
+    """The component digests of the bundle in a folder or under a prefix.
+
+    Raises:
+        OSError, InputError, KeyError: there is no bundle any more, it is another, or damaged.
+    """
+    scorer = storage.read_json(storage.join(uri, RECORD))["scorer"]
+    if digests(scorer, {})["scorer_digest"] != scorer_digest:
+        raise InputError(f"{uri} is another bundle now")
+    return component_digests(scorer)

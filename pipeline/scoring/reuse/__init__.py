@@ -1,0 +1,1 @@
+"""What a run takes from earlier runs instead of computing it anew."""

@@ -1,0 +1,84 @@
+"""Images that earlier runs of the same scorer have already, and that a run therefore leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.scoring.reuse.earlier import EarlierRun, Terms
+from pipeline.scoring.reuse.plan import ReusePlan, Task
+from pipeline.tables.lookup import columns_of
+from pipeline.tables.schemas import UNREACHABLE_ERRORS
+
+# Errors that the next night may not have.
+_PASSING_ERRORS = (*UNREACHABLE_ERRORS, "content_changed")
+
+
+def skip_images(
+    plan: ReusePlan, task: Task, runs: Sequence[EarlierRun]
+) -> tuple[ReusePlan, tuple[str, ...]]:
+    """Leaves out the images that some runs have.
+
+    Returns:
+        The plan, and the runs that had at least one of the images.
+
+    Raises:
+        DamagedTableError: a table of theirs.
+    """
+    skipped, used = plan.skipped.copy(), []
+    for run in runs:
+        before = int(skipped.sum())
+        for ids in _settled(run, task):
+            skipped |= plan.images.among(ids) & plan.images.known
+        if int(skipped.sum()) > before:
+            used.append(run.run_id)
+    return replace(plan, skipped=skipped), tuple(used)
+
+
+def _settled(run: EarlierRun, task: Task) -> Iterator[np.ndarray]:
+    """Ids of a run's scores, and of its errors that the next night would have again."""
+    for file in run.tables["scores"]:
+        for rows in columns_of(file, ["image_id"]):
+            yield rows.column("image_id").to_numpy()
+    if run.terms.limits != task.terms.limits:
+        return
+    for file in run.tables["errors"]:
+        for rows in columns_of(file, ["image_id", "error_type"]):
+            kinds = np.array(rows.column("error_type").to_pylist(), str)
+            yield rows.column("image_id").to_numpy()[~np.isin(kinds, _PASSING_ERRORS)]
+
+
+def gives_all(run: EarlierRun, terms: Terms) -> bool:
+    """Whether a run gave all that the terms ask for, with the same scorer."""
+    return not _lacks(run, terms)
+
+
+def _lacks(run: EarlierRun, terms: Terms) -> str:
+    own = run.terms
+    if own.scorer_digest != terms.scorer_digest:
+        return (
+            f"was scored with the scorer {own.scorer_digest[:16]}, and this bundle has the scorer "
+            f"{terms.scorer_digest[:16]}: its scores don't stand for this one's"
+        )
+    if missing := [name for name in terms.models if name not in own.models]:
+        return f"ran without {', '.join(missing)}, which this run asks for"
+    if terms.verified and not own.verified:
+        return "didn't compare the images with the manifest (verify_content=false)"
+    return ""
+
+
+def since(run: EarlierRun, terms: Terms) -> tuple[str, ...]:
+    """The run named by `since_run`, and those that it left images to itself.
+
+    Raises:
+        InputError: its tables don't stand for what this run would give.
+    """
+    if lack := _lacks(run, terms):
+        raise InputError(
+            f"since_run: {run.run_id}: {lack}. Without since_run all images are scored, and what "
+            "stayed the same is taken over"
+        )
+    return (run.run_id, *run.skipped_by)

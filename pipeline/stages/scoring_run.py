@@ -1,0 +1,165 @@
+"""Opening a run: what it scores and with what, checked before anything is written."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ScoreConfig
+from pipeline.errors import InputError
+from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
+from pipeline.scoring.components import components_at
+from pipeline.scoring.reuse.earlier import Terms
+from pipeline.scoring.reuse.plan import BITS, Task
+from pipeline.scoring.reuse.settle import Leaning, settle
+from pipeline.stages.cluster import PoolPlan, plan_pools
+from pipeline.stages.provenance import environment, now
+from pipeline.tables import storage
+from pipeline.tables.manifest import Manifest, open_manifest
+from pipeline.tables.runs import RunPlaces, start_or_continue
+
+# The models in the order of the chain, the one with the largest image first.
+_MODELS = ("detector", "features", "classifier")
+
+
+@dataclass(frozen=True)
+class Work:
+    """An opened run: what it scores and with what."""
+
+    config: ScoreConfig
+    places: RunPlaces
+    manifest: Manifest
+    bundle: Bundle
+    models: tuple[str, ...]
+
+
+def leaning_of(work: Work) -> Leaning:
+    """What the run takes from others: as it began, where it continues."""
+    begun = None
+    if storage.exists(work.places.record):
+        start_or_continue(work.places, identity(work), {})  # refuses another run's settings
+        begun = storage.read_json(work.places.record)
+    return settle(work.config, Task(_terms(work), work.bundle.spec.anomaly_score), begun)
+
+
+def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
+    """Pools for the models that some image has to go through."""
+    plan = leaning.plan
+    sets = [int(value) for value in np.unique(plan.compute[~plan.skipped])]
+    names = [name for name in work.models if any(BITS[name] & value for value in sets)]
+    if not names:
+        return {}
+    pools = {name: getattr(work.config.pools, name) for name in names}
+    return plan_pools(pools, work.config.ray.resource_wait_s)
+
+
+def open_work(config: ScoreConfig) -> Work:
+    """Opens what a run needs.
+
+    Raises:
+        InputError: something given is wrong; nothing was written.
+    """
+    store = storage.absolute(config.store)
+    run_id = config.run_id or _new_run_id()
+    settled = {"store": store, "manifest": storage.absolute(config.manifest), "run_id": run_id}
+    config = config.model_copy(update=settled)
+    manifest = open_manifest(config.manifest)
+    if not manifest.rows:
+        raise InputError(f"manifest: {config.manifest}: has no rows; there is nothing to score")
+    places = RunPlaces(store, run_id)
+    with storage.errors_for(store, "store"):
+        bundle = open_bundle(_bundle_of(places, config.bundle), store)
+    models = _models(config, bundle)
+    storage.require_writable(store, "store")
+    return Work(config, places, manifest, bundle, models)
+
+
+def _bundle_of(places: RunPlaces, reference: str) -> str:
+    """A begun run's `latest` is the one that it began with, whatever was fitted since."""
+    if reference == LATEST and storage.exists(places.record):
+        begun: str = storage.read_json(places.record)["bundle"]["uri"]
+        return begun
+    return reference
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _models(config: ScoreConfig, bundle: Bundle) -> tuple[str, ...]:
+    there = {
+        "detector": bundle.spec.detector is not None,
+        "features": True,
+        "classifier": bundle.spec.classifier_batch is not None,
+    }
+    models = tuple(name for name in _MODELS if there[name] and getattr(config.models, name))
+    if not models:
+        raise InputError(
+            "models: all are switched off, or not in the bundle; nothing to score with"
+        )
+    if config.keep_features != "none" and "features" not in models:
+        raise InputError(
+            f"keep_features: {config.keep_features!r} needs models.features, which is off"
+        )
+    return models
+
+
+def identity(work: Work) -> dict[str, Any]:
+    """What the numbers depend on; pools, block sizes and the like are free to change."""
+    config = work.config
+    identity = {
+        "kind": "score",
+        "manifest_digest": work.manifest.digest,
+        "scorer_digest": work.bundle.scorer_digest,
+        "models": list(work.models),
+        "keep_features": config.keep_features,
+        "verify_content": config.verify_content,
+        "limits": _limits(config),
+    }
+    skipping = {"skip_scored": config.skip_scored, "since_run": config.since_run}
+    return identity | {name: value for name, value in skipping.items() if value}
+
+
+def _limits(config: ScoreConfig) -> dict[str, int]:
+    return {
+        "max_pixels": config.limits.max_pixels,
+        "max_bytes": config.limits.max_bytes,
+        "min_side": config.limits.min_side,
+    }
+
+
+def _terms(work: Work) -> Terms:
+    """What other runs are compared by."""
+    config, scorer = work.config, work.bundle.scorer_digest
+    components = components_at(work.bundle.uri, scorer)
+    limits, verified = _limits(config), config.verify_content
+    return Terms(scorer, work.models, components, limits, verified, config.keep_features)
+
+
+def facts_of(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> dict[str, Any]:
+    """What the run's record says for people."""
+    return {
+        "run_id": work.places.run_id,
+        "started_at": now(),
+        "config": work.config.model_dump(mode="json"),
+        "bundle": {
+            "uri": work.bundle.uri,
+            "bundle_digest": work.bundle.bundle_digest,
+            "scorer_digest": work.bundle.scorer_digest,
+            "feature_digest": work.bundle.feature_digest,
+            "components": leaning.task.terms.components,
+        },
+        "leans_on": leaning.as_facts(),
+        "pools": sizes_of(plans),
+        "environment": environment(),
+    }
+
+
+def sizes_of(plans: Mapping[str, PoolPlan]) -> dict[str, Any]:
+    """The pools as a record says them."""
+    return {name: asdict(plan) for name, plan in plans.items()}

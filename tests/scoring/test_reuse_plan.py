@@ -1,0 +1,278 @@
+"""Which images are taken from which run: against a naive plan, image by image."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.scoring.reuse.earlier import KEPT, EarlierRun, Terms
+from pipeline.scoring.reuse.images import Images, read_images
+from pipeline.scoring.reuse.plan import BITS, MODELS, NOBODY, Offers, Task, compute_all, take_from
+from pipeline.scoring.reuse.skip import gives_all, skip_images
+from pipeline.tables import storage
+from pipeline.tables.lookup import DamagedTableError, TableFile
+from pipeline.tables.manifest import write_manifest
+from pipeline.tables.schemas import ERRORS, FEATURES, MANIFEST, SCORES
+
+CATEGORIES = ("bolt", "tile", None)
+LIMITS = {"max_pixels": 100, "max_bytes": 1000, "min_side": 16}
+IDS = st.integers(0, 30)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image of an earlier run."""
+
+    category: str | None
+    cells: bool
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """An earlier run, as a test draws it."""
+
+    terms: Terms
+    rows: dict[int, Row]
+
+
+COMPONENTS = st.fixed_dictionaries(
+    {
+        "features": st.sampled_from(["f1", "f2"]),
+        "gaussians": st.fixed_dictionaries(
+            {"bolt": st.sampled_from(["b1", "b2"])},
+            optional={"tile": st.sampled_from(["t1", "t2"])},
+        ),
+        "classifier": st.sampled_from(["c1", "c2"]),
+        "detector": st.sampled_from(["d1", "d2"]),
+    }
+)
+TERMS = st.builds(
+    Terms,
+    scorer_digest=st.just("s"),
+    models=st.sets(st.sampled_from(MODELS), min_size=1).map(
+        lambda names: tuple(name for name in MODELS if name in names)
+    ),
+    components=COMPONENTS,
+    limits=st.sampled_from([LIMITS, LIMITS | {"min_side": 8}]),
+    verified=st.booleans(),
+    kept=st.sampled_from(KEPT),
+)
+RUNS = st.lists(
+    st.builds(
+        Run,
+        TERMS,
+        st.dictionaries(
+            IDS, st.builds(Row, st.sampled_from(CATEGORIES), st.booleans(), st.booleans())
+        ),
+    ),
+    max_size=4,
+)
+WANTED = st.dictionaries(IDS, st.tuples(st.sampled_from(CATEGORIES), st.booleans()), min_size=1)
+
+
+def published(folder: Path, run: Run, number: int) -> EarlierRun:
+    """Its tables, as far as planning reads them."""
+    kept = run.terms.kept != "none" and "features" in run.terms.models
+    tables = {
+        "scores": pa.Table.from_pylist(
+            [
+                {
+                    "image_id": i,
+                    "uri": "u",
+                    "category": row.category,
+                    "anomaly_cells": 1.0 if row.cells else None,
+                    "anomaly_pooled": 1.0,
+                }
+                for i, row in sorted(run.rows.items())
+            ],
+            schema=SCORES,
+        ),
+        "features": pa.Table.from_pylist(
+            [{"image_id": i} for i, row in sorted(run.rows.items()) if row.kept and kept],
+            schema=FEATURES,
+        ),
+        "errors": ERRORS.empty_table(),
+    }
+    files = {}
+    for name, table in tables.items():
+        content = storage.parquet_bytes(table)
+        uri = str(folder / f"{number}-{name}.parquet")
+        storage.write_bytes(uri, content)
+        digest = hashlib.sha256(content).hexdigest()
+        files[name] = (TableFile(f"r{number}", uri, digest),) if table.num_rows else ()
+    return EarlierRun(f"r{number}", "", run.terms, (), files)
+
+
+def images(wanted: dict[int, tuple[str | None, bool]]) -> Images:
+    ids = sorted(wanted)
+    return Images(
+        np.array(ids, np.int64),
+        np.arange(len(ids), dtype=np.int32),
+        np.array([CATEGORIES.index(wanted[i][0]) for i in ids], np.int32),
+        CATEGORIES,
+        np.array([wanted[i][1] for i in ids], bool),
+    )
+
+
+def refuse(error: DamagedTableError) -> None:
+    raise error
+
+
+@given(RUNS, TERMS, WANTED, st.sampled_from(["cells", "pooled"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+def test_nothing_is_taken_that_would_come_out_otherwise_and_nothing_computed_that_is_there(
+    tmp_path: Path,
+    runs: list[Run],
+    terms: Terms,
+    wanted: dict[int, tuple[str | None, bool]],
+    anomaly_score: str,
+) -> None:
+    earlier = [published(tmp_path, run, number) for number, run in enumerate(runs)]
+    fit = tuple(run for run in earlier if run.terms.serves(terms))
+    task = Task(terms, anomaly_score)
+    plan = take_from(compute_all(images(wanted), task), task, Offers(fit, refuse))
+    for place, (image, (category, known)) in enumerate(sorted(wanted.items())):
+        carry, features = int(plan.carry[place]), int(plan.features[place])
+        computed = {name for name in MODELS if plan.compute[place] & BITS[name]}
+        assert computed <= set(terms.models)
+        from_run = source(runs, plan.runs[carry].run_id) if carry != NOBODY else None
+        kept_in = source(runs, plan.runs[features].run_id) if features != NOBODY else None
+        context = (image, category, computed, from_run, kept_in)
+        for model in set(terms.models) - computed:
+            if model == "features" and kept_in is not None:
+                assert holds_features(kept_in, image, terms, anomaly_score), context
+            else:
+                assert from_run is not None, context
+                assert gives(from_run, image, category, model, terms, anomaly_score), context
+        serving = [run for run in runs if run.terms.serves(terms)] if known else []
+        if not any(
+            gives(run, image, category, model, terms, anomaly_score)
+            for run in serving
+            for model in terms.models
+        ) and not any(holds_features(run, image, terms, anomaly_score) for run in serving):
+            assert computed == set(terms.models), context
+        if len(serving) == 1:
+            there = {
+                model
+                for model in terms.models
+                if gives(serving[0], image, category, model, terms, anomaly_score)
+            }
+            keeps = holds_features(serving[0], image, terms, "pooled")
+            if not keeps and terms.kept != "none":
+                there -= {"features"}
+            elif holds_features(serving[0], image, terms, anomaly_score):
+                there |= {"features"}
+            assert computed == set(terms.models) - there, context
+
+
+def source(runs: list[Run], run_id: str) -> Run:
+    return runs[int(run_id[1:])]
+
+
+def gives(
+    run: Run, image: int, category: str | None, model: str, terms: Terms, anomaly_score: str
+) -> bool:
+    """Whether a run's row of an image has the columns that a model would give now."""
+    if image not in run.rows or model not in run.terms.models:
+        return False
+    mine, theirs = terms.components, run.terms.components
+    if model != "features":
+        return mine[model] == theirs[model]
+    row = run.rows[image]
+    there = anomaly_score == "pooled" or row.cells or category not in mine["gaussians"]
+    same = mine["gaussians"].get(category) == theirs["gaussians"].get(category)
+    return mine["features"] == theirs["features"] and same and there and row.category == category
+
+
+def holds_features(run: Run, image: int, terms: Terms, anomaly_score: str) -> bool:
+    """Whether a run keeps the features of an image that its distances start from."""
+    there = image in run.rows and run.rows[image].kept and "features" in run.terms.models
+    least = max(KEPT.index(terms.kept), KEPT.index(anomaly_score))
+    enough = KEPT.index(run.terms.kept) >= least
+    return there and enough and run.terms.components["features"] == terms.components["features"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "serves"),
+    [
+        ({}, {}, True),
+        ({"limits": LIMITS | {"min_side": 8}}, {}, False),
+        ({"limits": LIMITS | {"min_side": 32}}, {}, True),
+        ({"limits": LIMITS | {"max_pixels": 101}}, {}, False),
+        ({"limits": LIMITS | {"max_bytes": 1001}}, {}, False),
+        ({"verified": False}, {}, False),
+        ({"verified": False}, {"verified": False}, True),
+    ],
+)
+def test_a_run_serves_one_whose_conditions_its_images_met(
+    earlier: dict[str, Any], later: dict[str, Any], serves: bool
+) -> None:
+    assert terms_of(**earlier).serves(terms_of(**later)) is serves
+
+
+def terms_of(**changes: Any) -> Terms:
+    values: dict[str, Any] = {
+        "scorer_digest": "s",
+        "models": MODELS,
+        "components": {},
+        "limits": LIMITS,
+        "verified": True,
+        "kept": "none",
+    }
+    return Terms(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "gives"),
+    [
+        ({}, True),
+        ({"scorer_digest": "t"}, False),
+        ({"models": ("detector", "features")}, False),
+        ({"verified": False}, False),
+    ],
+)
+def test_only_a_run_of_the_same_scorer_and_models_is_skipped_by(
+    changes: dict[str, Any], gives: bool
+) -> None:
+    assert gives_all(EarlierRun("r", "", terms_of(**changes), (), {}), terms_of()) is gives
+
+
+def test_final_errors_are_skipped_and_those_that_may_pass_are_not(tmp_path: Path) -> None:
+    kinds = ["decode_error", "not_found", "content_changed", "read_error", "worker_crash"]
+    rows = [
+        {"image_id": i, "uri": "u", "error_type": kind, "error_message": "m"}
+        for i, kind in enumerate(kinds)
+    ]
+    content = storage.parquet_bytes(pa.Table.from_pylist(rows, schema=ERRORS))
+    storage.write_bytes(str(tmp_path / "e.parquet"), content)
+    file = TableFile("r", str(tmp_path / "e.parquet"), hashlib.sha256(content).hexdigest())
+    wanted = {i: ("bolt", i != 4) for i in range(6)}
+    for limits, skipped in ((LIMITS, [0]), (LIMITS | {"min_side": 1}, [])):
+        run = EarlierRun("r", "", terms_of(limits=limits), (), {"scores": (), "errors": (file,)})
+        task = Task(terms_of(), "cells")
+        plan, used = skip_images(compute_all(images(wanted), task), task, [run])
+        assert np.flatnonzero(plan.skipped).tolist() == skipped
+        assert used == (("r",) if skipped else ())
+
+
+def test_a_manifests_images_are_read_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    rows = [
+        {"image_id": 9, "uri": "a", "sha256": "x", "category": "tile"},
+        {"image_id": 4, "uri": "b", "sha256": None, "category": None},
+        {"image_id": 7, "uri": "c", "sha256": "y", "category": "bolt"},
+    ]
+    write_manifest(str(tmp_path / "m.parquet"), pa.Table.from_pylist(rows, schema=MANIFEST))
+    found = read_images(str(tmp_path / "m.parquet"))
+    assert found.ids.tolist() == [4, 7, 9]
+    assert found.places.tolist() == [1, 2, 0]
+    assert [found.categories[code] for code in found.category] == [None, "bolt", "tile"]
+    assert found.known.tolist() == [False, True, True]
