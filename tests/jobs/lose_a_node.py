@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 from jobs.score import main
 from pipeline.config import ScoreConfig, parse
 
-CPUS_PER_NODE = 2
+CPUS_PER_NODE = 3
 STORE_BYTES = 200 * 1024**2
 
 
@@ -36,9 +36,9 @@ if __name__ == "__main__":
     thread = threading.Thread(
         target=lose,
         args=(cluster, Path(config.store) / "runs" / str(config.run_id), int(sys.argv[1])),
+        daemon=True,
     )
     thread.start()
     status = main([*settings, f"ray.address={cluster.address}"])
-    thread.join()
     cluster.shutdown()
     sys.exit(status)
