@@ -248,6 +248,7 @@ def test_a_store_that_is_away_is_waited_for(
 ) -> None:
     monkeypatch.setattr(patience, "_TELL_AFTER_S", 0.3)
     monkeypatch.setattr(logging.getLogger("linescore"), "handlers", [caplog.handler])
+    monkeypatch.setattr(logging.getLogger("linescore"), "propagate", False)
     storage.write_bytes(f"{bucket}/a", CONTENT)
     clear.leave_for(2)
     with ThreadPoolExecutor(3) as pool:
