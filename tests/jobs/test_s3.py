@@ -105,10 +105,11 @@ def away_at_the_first_commit(proxy: FaultyProxy, seconds: float) -> threading.Th
     return thread
 
 
+@pytest.mark.parametrize("away_s", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
-    plant: Plant, s3_server: str, tiny_store: TinyStore, tmp_path: Path
+    plant: Plant, s3_server: str, tiny_store: TinyStore, tmp_path: Path, away_s: float
 ) -> None:
-    """With 5 % of each fault, and the store away for seconds in the middle."""
+    """With 5 % of each fault, and the store away for a while in the middle."""
     plant.proxy.rates = FIVE_PERCENT
     said = plant.run("index", f"source={plant.uri}/april", f"store={plant.store}", "name=april")
     assert "40 images in 40 files, layout mvtec" in said
@@ -122,7 +123,7 @@ def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
         "block_rows=8",
         "commit_rows=8",
     )
-    watch = away_at_the_first_commit(plant.proxy, 3)
+    watch = away_at_the_first_commit(plant.proxy, away_s)
     assert "40 images: 40 scored, 0 errors" in plant.run(*score)
     watch.join(1)
     assert not watch.is_alive()
