@@ -30,7 +30,7 @@ class Compared:
     Attributes:
         reference: what is compared with.
         run: what is looked at.
-        pairs: categories that both have enough images of.
+        pairs: categories that both have.
         measures: of all pairs.
         verdicts: of all categories of either run, sorted.
         policies: in use: names by digest.
@@ -70,13 +70,11 @@ def compare(config: MonitorConfig, reference: RunSketch, run: RunSketch, use: In
         measured += measured_category(pair, policies, other)
     found = judged(measured, config.alpha, config.limits)
     by_category = [
-        category_verdict(
-            pair.category, [one for one in found if one.measured.category == pair.category]
-        )
+        category_verdict(pair, [one for one in found if one.measured.category == pair.category])
         for pair in pairs
     ]
     every = sorted([*by_category, *skipped], key=lambda one: (not one.category, told(one.category)))
-    warnings = tuple(_warnings(reference, run, other))
+    warnings = (*_warnings(reference, run, other), *_not_frozen(reference, policies))
     return Compared(reference, run, tuple(pairs), tuple(found), tuple(every), policies, warnings)
 
 
@@ -92,19 +90,20 @@ def _pairs(
         )
     pairs, skipped = [], []
     for name in dict.fromkeys([*first, *second]):
-        why = _why_not(first.get(name), second.get(name), config.min_images)
-        if why:
+        if name not in first:
+            why = "is new: the reference has no image of it"
+            skipped.append(Verdict(name, NOT_COMPARABLE, why))
+        elif name not in second:
+            images = first[name].images
+            why = f"is missing: the reference has {images} images of it, this run none"
             skipped.append(Verdict(name, NOT_COMPARABLE, why))
         else:
-            pairs.append(Pair(name, first[name], second[name]))
+            too_few = _too_few(first[name], second[name], config.min_images)
+            pairs.append(Pair(name, first[name], second[name], too_few))
     return pairs, skipped
 
 
-def _why_not(first: CategorySketch | None, second: CategorySketch | None, least: int) -> str:
-    if first is None:
-        return "is new: the reference has no image of it"
-    if second is None:
-        return f"is missing: the reference has {first.images} images of it, this run none"
+def _too_few(first: CategorySketch, second: CategorySketch, least: int) -> str:
     for whose, one in (("the reference", first), ("this run", second)):
         # As many as they are told to be: 29.6 are no 30.
         if one.independent < least:
@@ -120,6 +119,16 @@ def _listed(run: RunSketch) -> str:
     names = [told(name) for name in run.categories]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more if names else "no category"
+
+
+def _not_frozen(reference: RunSketch, policies: dict[str, str]) -> Iterator[str]:
+    known = {digest for one in reference.categories.values() for digest in one.flagged}
+    for digest, name in policies.items():
+        if digest not in known:
+            yield (
+                f"{name}: its flagged rate is not compared: the reference was frozen without it, "
+                "or with other thresholds; freeze it again with policies="
+            )
 
 
 def _warnings(reference: RunSketch, run: RunSketch, other: str) -> Iterator[str]:

@@ -42,11 +42,13 @@ class Pair:
         category: its name.
         reference: in the reference.
         run: in the run that is looked at.
+        too_few: why only failures are compared; empty: everything is.
     """
 
     category: Category
     reference: CategorySketch
     run: CategorySketch
+    too_few: str = ""
 
     @property
     def independent(self) -> tuple[float, float]:
@@ -104,6 +106,12 @@ def measured_category(
         policies: names by digest.
         other_scorer: why scores can't be compared; empty: they can.
     """
+    if not pair.too_few:
+        yield from _of_scored(pair, policies, other_scorer)
+    yield from _errors(pair)
+
+
+def _of_scored(pair: Pair, policies: Mapping[str, str], other_scorer: str) -> Iterator[Measured]:
     for name, found in pair.reference.numbers.items():
         if not found.present and not pair.run.numbers[name].present:
             continue  # a model that is switched off is no finding
@@ -117,7 +125,6 @@ def measured_category(
         yield _kinds(pair, name)
     for digest, policy in policies.items():
         yield _flagged(pair, digest, policy)
-    yield from _errors(pair)
 
 
 def _number(pair: Pair, name: str, kind: str) -> Measured:
@@ -190,7 +197,7 @@ def _flagged(pair: Pair, digest: str, policy: str) -> Measured:
 
 def _errors(pair: Pair) -> Iterator[Measured]:
     both = (pair.reference, pair.run)
-    of = [one.images + one.errors.total() for one in both]
+    of = [one.all_images for one in both]
     for kind in sorted({*pair.reference.errors, *pair.run.errors}):
         hits = (pair.reference.errors[kind], pair.run.errors[kind])
         yield _rates(pair, kind, ERRORS, hits, (of[0], of[1]))
@@ -202,7 +209,7 @@ def _rates(
     shares = hits[0] / images[0], hits[1] / images[1]
     # Images of a group count as few, here as elsewhere.
     worth = [
-        n * one.independent / one.images
+        n * (one.independent / one.images if one.images else 1)
         for n, one in zip(images, (pair.reference, pair.run), strict=True)
     ]
     found = (worth[0], worth[1])

@@ -57,6 +57,11 @@ class CategorySketch:
     near: dict[Cut, tuple[int, int]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def all_images(self) -> int:
+        """With and without scores."""
+        return self.images + self.errors.total()
+
 
 @dataclass(frozen=True)
 class RunSketch:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.config import DriftLimitsConfig
 from pipeline.evaluation.monitor import wording
-from pipeline.evaluation.monitor.measures import ERRORS, FACT, FLAGGED, KINDS, SCORE, Measured
+from pipeline.evaluation.monitor.measures import ERRORS, FACT, FLAGGED, KINDS, SCORE, Measured, Pair
 from pipeline.evaluation.monitor.sketch import Category
 from pipeline.stats.drift import holm
 
@@ -75,18 +75,16 @@ def _size(one: Measured, limits: DriftLimitsConfig) -> str:
     return WATCH if small or one.excess < limits.psi_drift else DRIFTED
 
 
-def category_verdict(category: Category, found: Iterable[Judged]) -> Verdict:
+def category_verdict(pair: Pair, found: Iterable[Judged]) -> Verdict:
     """The worst of a category's measures, with what moved and what the images say about it."""
+    category = pair.category
     rows = sorted(found, key=_rank)
     compared = [one for one in rows if one.verdict != NOT_COMPARABLE]
     verdict = worst(one.verdict for one in rows)
     moved = [one for one in rows if one.verdict in (WATCH, DRIFTED)]
-    if not compared:
-        return Verdict(
-            category,
-            NOT_COMPARABLE,
-            wording.left_out(one.measured for one in rows) or "nothing to compare",
-        )
+    if not compared or (pair.too_few and not moved):
+        why = pair.too_few or wording.left_out(one.measured for one in rows)
+        return Verdict(category, NOT_COMPARABLE, why or "there is nothing to compare")
     parts = [one.says for one in moved] or ["nothing moved by more than chance and the limits"]
     facts = [one for one in compared if one.measured.kind in (FACT, KINDS)]
     if moved and facts and not any(one in moved for one in facts):
@@ -94,7 +92,8 @@ def category_verdict(category: Category, found: Iterable[Judged]) -> Verdict:
     skipped = wording.left_out(
         one.measured for one in rows if one.measured.kind in (SCORE, FLAGGED)
     )
-    return Verdict(category, verdict, "; ".join([*parts, *([skipped] if skipped else [])]))
+    parts += [more for more in (pair.too_few, skipped) if more]
+    return Verdict(category, verdict, "; ".join(parts))
 
 
 def _rank(one: Judged) -> tuple[int, int, float, str]:

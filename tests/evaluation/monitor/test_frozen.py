@@ -72,6 +72,7 @@ def test_a_policy_that_was_not_frozen_is_not_compared(line: Line) -> None:
     (tile,) = [one for one in report["categories"] if one["category"] == "tile"]
     assert "stop not compared: the reference was frozen without this policy" in tile["reason"]
     assert tile["verdict"] == "ok"
+    assert any("stop: its flagged rate is not compared" in one for one in report["warnings"])
     reads = line.policy("cells", "anomaly_cells", 3.0)
     with pytest.raises(InputError, match="cells: reads anomaly_cells, without which first was"):
         line.monitor(reference=None, frozen="spring", policies=reads)

@@ -196,6 +196,17 @@ def test_errors_that_come_are_drift(line: Line) -> None:
     assert measure(line, "not_found").verdict == "ok"
 
 
+def test_a_camera_whose_every_image_fails_is_drift_though_no_score_is_left(line: Line) -> None:
+    line.publish("first", images(1), images(2, category="bolt"))
+    line.publish("night", images(3), errors=[failed(200, category="bolt")])
+    report = line.monitor()
+    assert report["verdict"] == "drift"
+    bolt = entry(report, "bolt")
+    assert bolt["verdict"] == "drift"
+    assert bolt["reason"].startswith("images that failed with truncated: 0 %, now 100 %")
+    assert "too few images: this run has 0 with scores" in bolt["reason"]
+
+
 def test_scores_that_are_missing_are_drift(line: Line) -> None:
     gone = images(2)
     gone.loc[:99, "anomaly_score"] = np.nan
