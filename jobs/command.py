@@ -7,18 +7,27 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from jobs.logs import set_up_json, set_up_text, wants_json
 from pipeline.errors import InputError, RunError
 
-SUCCESS, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILED, BAD_INPUT, DRIFT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def exit_status(job: Callable[[], str]) -> int:
+class Answer(NamedTuple):
+    """What a job says, and the exit status where that is part of its answer."""
+
+    says: str
+    status: int
+
+
+def exit_status(job: Callable[[], str | Answer]) -> int:
     """Runs a job, prints what it returns, and says how it went.
 
     Returns:
-        0: done; 1: the work failed; 2: something given from outside is wrong.
+        0: done; 1: the work failed; 2: something given from outside is wrong; 3: of a job that
+        looks for a change, it found one.
     """
     set_up_text()
     try:
@@ -35,9 +44,11 @@ def exit_status(job: Callable[[], str]) -> int:
         return FAILED
 
 
-def _status(job: Callable[[], str], say: Callable[[object, int], int]) -> int:
+def _status(job: Callable[[], str | Answer], say: Callable[[object, int], int]) -> int:
     try:
-        print(job())
+        found = job()
+        answer = found if isinstance(found, Answer) else Answer(found, SUCCESS)
+        print(answer.says)
     except KeyboardInterrupt:
         return say("interrupted; the same command with the same run_id continues", INTERRUPTED)
     except Exception as error:
@@ -45,7 +56,7 @@ def _status(job: Callable[[], str], say: Callable[[object, int], int]) -> int:
         if isinstance(cause, InputError | RunError):
             return say(cause, status_of(cause))
         raise
-    return SUCCESS
+    return answer.status
 
 
 def cause_of(error: BaseException) -> BaseException:

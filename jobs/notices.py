@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.command import cause_of, status_of
+from jobs.command import SUCCESS, cause_of, status_of
 from jobs.hooks import Hooks
 from jobs.logs import RunIds
 from pipeline.config import NotifyConfig
@@ -26,6 +26,8 @@ _MOST_TEXT = 8000
 # What a notice of success takes over from the job's report.
 _TOLD = (
     "run_id",
+    "name",
+    "verdict",
     "images",
     "errors_by_type",
     "already_published",
@@ -48,16 +50,18 @@ class Told:
         store: where its runs lie.
         run_id: the run, as far as it is known.
         report: what it did; empty until it is done.
+        status: its exit status, where it is done.
     """
 
     job: str
     store: str
     run_id: str | None
     report: Mapping[str, Any] = field(default_factory=dict)
+    status: int = SUCCESS
 
-    def done(self, report: dict[str, Any]) -> dict[str, Any]:
-        """Notes the job's report, and gives it back."""
-        self.report = report
+    def done(self, report: dict[str, Any], status: int = SUCCESS) -> dict[str, Any]:
+        """Notes the job's report and exit status, and gives the report back."""
+        self.report, self.status = report, status
         return report
 
 
@@ -107,7 +111,7 @@ def _success(told: Told) -> dict[str, Any]:
         else ""
     )
     text = f"linescore {told.job} {run_id or ''}".rstrip() + f" is done{counts}"
-    return {"outcome": "success", "exit_status": 0, "text": text} | facts
+    return {"outcome": "success", "exit_status": told.status, "text": text} | facts
 
 
 def _failure(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:

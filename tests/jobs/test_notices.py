@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jobs.command import exit_status
+from jobs.command import DRIFT, Answer, exit_status
 from jobs.notices import notices
 from pipeline.config import IndexConfig, NotifyConfig
 from pipeline.errors import InputError, RunError
@@ -80,6 +80,17 @@ def test_success_is_told_to_server_and_program(web: Receiver, tmp_path: Path) ->
     assert call["environment"]["LINESCORE_RUN_ID"] == "night"
     assert call["environment"]["LINESCORE_JOB"] == "score"
     assert call["environment"]["LINESCORE_STORE"] == str(tmp_path)
+
+
+def test_a_status_that_is_the_answer_is_told(web: Receiver, tmp_path: Path) -> None:
+    def job() -> Answer:
+        with notices("monitor", both(), str(tmp_path), "night") as told:
+            told.done({"verdict": "drift", "rows": 3}, DRIFT)
+            return Answer("it drifts", DRIFT)
+
+    assert exit_status(job) == DRIFT == 3
+    (notice,) = web.posts
+    assert (notice["outcome"], notice["exit_status"], notice["verdict"]) == ("success", 3, "drift")
 
 
 @pytest.mark.parametrize(
