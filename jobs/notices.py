@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -80,16 +80,24 @@ def notices(job: str, notify: NotifyConfig, store: str, run_id: str | None) -> I
             yield told
     except BaseException as error:
         told.run_id = told.run_id or ids.run_id
-        _tell(hooks, told, _failure(told, error, hooks.on_failure), started)
+        cause = error
+        _tell(hooks, told, lambda: _failure(told, cause, hooks.on_failure), started)
         raise
     else:
-        _tell(hooks, told, _success(told), started)
+        _tell(hooks, told, lambda: _success(told), started)
     finally:
         log.removeFilter(ids)
 
 
-def _tell(hooks: Hooks, told: Told, outcome: dict[str, Any], started: float) -> None:
-    notice = {
+def _tell(hooks: Hooks, told: Told, outcome: Callable[[], dict[str, Any]], started: float) -> None:
+    try:
+        hooks.run(_notice(told, started) | outcome())
+    except Exception as error:  # noqa: BLE001 - whatever a notice can't hold fails no job
+        log.warning("notify: no notice could be made (%s: %s)", type(error).__name__, error)
+
+
+def _notice(told: Told, started: float) -> dict[str, Any]:
+    return {
         "schema_version": SCHEMA_VERSION,
         "job": told.job,
         "run_id": told.run_id,
@@ -97,8 +105,7 @@ def _tell(hooks: Hooks, told: Told, outcome: dict[str, Any], started: float) -> 
         "host": socket.gethostname(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 3),
-    } | outcome
-    hooks.run(notice)
+    }
 
 
 def _success(told: Told) -> dict[str, Any]:

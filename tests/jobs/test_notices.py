@@ -125,6 +125,15 @@ def test_a_crash_is_told_with_its_traceback_and_still_raised(web: Receiver, tmp_
     assert "test_notices.py" in told["error"]["traceback"]
 
 
+@pytest.mark.parametrize("strange", [{"images": {"a": 1}}, {"page": {(1, 2): 3}}])
+def test_a_report_that_no_notice_can_hold_fails_no_job(
+    web: Receiver, tmp_path: Path, strange: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(both(), lambda: strange, tmp_path) == 0
+    assert web.posts == []
+    assert "WARNING notify: no notice could be made" in capsys.readouterr().err
+
+
 def test_each_outcome_has_hooks_of_its_own(web: Receiver, tmp_path: Path) -> None:
     only_failure = both(on_success={})
     assert ended(only_failure, report, tmp_path) == 0
