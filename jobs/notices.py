@@ -6,13 +6,13 @@ import logging
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.command import cause_of, status_of
+from jobs.command import SUCCESS, cause_of, status_of
 from jobs.hooks import Hooks
 from jobs.logs import RunIds
 from pipeline.config import NotifyConfig
@@ -26,6 +26,8 @@ _MOST_TEXT = 8000
 # What a notice of success takes over from the job's report.
 _TOLD = (
     "run_id",
+    "name",
+    "verdict",
     "images",
     "errors_by_type",
     "already_published",
@@ -48,16 +50,18 @@ class Told:
         store: where its runs lie.
         run_id: the run, as far as it is known.
         report: what it did; empty until it is done.
+        status: its exit status, where it is done.
     """
 
     job: str
     store: str
     run_id: str | None
     report: Mapping[str, Any] = field(default_factory=dict)
+    status: int = SUCCESS
 
-    def done(self, report: dict[str, Any]) -> dict[str, Any]:
-        """Notes the job's report, and gives it back."""
-        self.report = report
+    def done(self, report: dict[str, Any], status: int = SUCCESS) -> dict[str, Any]:
+        """Notes the job's report and exit status, and gives the report back."""
+        self.report, self.status = report, status
         return report
 
 
@@ -76,16 +80,24 @@ def notices(job: str, notify: NotifyConfig, store: str, run_id: str | None) -> I
             yield told
     except BaseException as error:
         told.run_id = told.run_id or ids.run_id
-        _tell(hooks, told, _failure(told, error, hooks.on_failure), started)
+        cause = error
+        _tell(hooks, told, lambda: _failure(told, cause, hooks.on_failure), started)
         raise
     else:
-        _tell(hooks, told, _success(told), started)
+        _tell(hooks, told, lambda: _success(told), started)
     finally:
         log.removeFilter(ids)
 
 
-def _tell(hooks: Hooks, told: Told, outcome: dict[str, Any], started: float) -> None:
-    notice = {
+def _tell(hooks: Hooks, told: Told, outcome: Callable[[], dict[str, Any]], started: float) -> None:
+    try:
+        hooks.run(_notice(told, started) | outcome())
+    except Exception as error:  # noqa: BLE001 - whatever a notice can't hold fails no job
+        log.warning("notify: no notice could be made (%s: %s)", type(error).__name__, error)
+
+
+def _notice(told: Told, started: float) -> dict[str, Any]:
+    return {
         "schema_version": SCHEMA_VERSION,
         "job": told.job,
         "run_id": told.run_id,
@@ -93,8 +105,7 @@ def _tell(hooks: Hooks, told: Told, outcome: dict[str, Any], started: float) -> 
         "host": socket.gethostname(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 3),
-    } | outcome
-    hooks.run(notice)
+    }
 
 
 def _success(told: Told) -> dict[str, Any]:
@@ -107,7 +118,7 @@ def _success(told: Told) -> dict[str, Any]:
         else ""
     )
     text = f"linescore {told.job} {run_id or ''}".rstrip() + f" is done{counts}"
-    return {"outcome": "success", "exit_status": 0, "text": text} | facts
+    return {"outcome": "success", "exit_status": told.status, "text": text} | facts
 
 
 def _failure(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.sections import RayConfig, S3Config, Section
+from pipeline.config.watching import NotifyConfig
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _Role = Literal["fit", "normal_calibration", "validation", "test", "none"]
@@ -87,6 +88,8 @@ class EvaluateConfig(Section):
     """Show false negatives and false positives in report.html, where they can be read."""
     seed: int = Field(default=0, ge=0)
     """Of bootstrap intervals."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told at the end."""
 
     @field_validator("run_id", "policies", "thresholds", "scores", "roles", mode="before")
     @classmethod

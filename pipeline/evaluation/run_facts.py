@@ -68,7 +68,9 @@ def _batches(uris: Iterable[str], columns: Any) -> Iterator[pa.RecordBatch]:
         with fs.open(path, "rb") as file:
             parquet = pq.ParquetFile(file)
             names = columns(parquet.schema_arrow) if columns else None
-            yield from parquet.iter_batches(_BATCH_ROWS, columns=names)
+            # One group at a time: what is read ahead of a long file would stay in memory.
+            for group in range(parquet.num_row_groups):
+                yield from parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
 
 
 def _order(category: str | None) -> Order:

@@ -25,7 +25,7 @@ def environment(templates: Mapping[str, str]) -> Environment:
         loader=DictLoader(templates),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_printable,
+        finalize=printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -33,7 +33,7 @@ def environment(templates: Mapping[str, str]) -> Environment:
     return found
 
 
-def _printable(value: Any) -> Any:
+def printable(value: Any) -> Any:
     """Text without what HTML can't hold; what is markup already stays."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value

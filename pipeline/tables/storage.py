@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ from pipeline.tables.patience import NO_CREDENTIALS, StoreAwayError, code_of
 CREDENTIAL_ERRORS = NO_CREDENTIALS
 _S3 = ("s3://", "s3a://")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+# A list of numbers as json.dumps writes it with an indent.
+_NUMBERS = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
 
 # Arrow's: no Parquet at all, and a footer or a page that can't be decoded.
 DAMAGED_PARQUET = (pa.ArrowInvalid, OSError)
@@ -282,7 +286,16 @@ def read_json(uri: str) -> Any:
 
 def write_json(uri: str, value: Any) -> None:
     """Writes a JSON file that people can read."""
-    write_bytes(uri, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(uri, (_readable(value) + "\n").encode())
+
+
+def _readable(value: Any) -> str:
+    """JSON with a line for each entry, but for lists of numbers, which take one together.
+
+    A line break inside a text is escaped, so that what looks like such a list is one.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text)
 
 
 def parquet_bytes(table: pa.Table, row_group_rows: int = 100_000) -> bytes:

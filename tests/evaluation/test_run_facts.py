@@ -154,3 +154,28 @@ def test_a_run_of_errors_alone_has_no_distribution(tmp_path: Path) -> None:
     assert found["distributions"] == found["suspects"] == []
     assert sum(row["images"] for row in found["by_category"]) == 41
     assert run_facts({})["by_category"] == []
+
+
+def peak(files: dict[str, list[str]]) -> int:
+    """Bytes that Arrow held at once."""
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        run_facts(files)
+    finally:
+        pa.set_memory_pool(before)
+    return int(pool.max_memory())
+
+
+def test_memory_is_that_of_a_row_group_not_of_the_table(tmp_path: Path) -> None:
+    group = pa.concat_tables([scores()] * 4)
+    peaks = []
+    for groups in (2, 20):
+        path = tmp_path / f"{groups}.parquet"
+        with pq.ParquetWriter(path, SCORES) as writer:
+            for _ in range(groups):
+                writer.write_table(group)
+        peaks.append(peak({"scores": [str(path)]}))
+    assert peaks[0] > group.nbytes / 10
+    assert peaks[1] < 1.3 * peaks[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jobs.command import exit_status
+from jobs.command import DRIFT, Answer, exit_status
 from jobs.notices import notices
 from pipeline.config import IndexConfig, NotifyConfig
 from pipeline.errors import InputError, RunError
@@ -82,6 +82,17 @@ def test_success_is_told_to_server_and_program(web: Receiver, tmp_path: Path) ->
     assert call["environment"]["LINESCORE_STORE"] == str(tmp_path)
 
 
+def test_a_status_that_is_the_answer_is_told(web: Receiver, tmp_path: Path) -> None:
+    def job() -> Answer:
+        with notices("monitor", both(), str(tmp_path), "night") as told:
+            told.done({"verdict": "drift", "rows": 3}, DRIFT)
+            return Answer("it drifts", DRIFT)
+
+    assert exit_status(job) == DRIFT == 3
+    (notice,) = web.posts
+    assert (notice["outcome"], notice["exit_status"], notice["verdict"]) == ("success", 3, "drift")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
     [
@@ -112,6 +123,15 @@ def test_a_crash_is_told_with_its_traceback_and_still_raised(web: Receiver, tmp_
     assert told["error"]["kind"] == "crash"
     assert "ZeroDivisionError: division by zero" in told["error"]["traceback"]
     assert "test_notices.py" in told["error"]["traceback"]
+
+
+@pytest.mark.parametrize("strange", [{"images": {"a": 1}}, {"page": {(1, 2): 3}}])
+def test_a_report_that_no_notice_can_hold_fails_no_job(
+    web: Receiver, tmp_path: Path, strange: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(both(), lambda: strange, tmp_path) == 0
+    assert web.posts == []
+    assert "WARNING notify: no notice could be made" in capsys.readouterr().err
 
 
 def test_each_outcome_has_hooks_of_its_own(web: Receiver, tmp_path: Path) -> None:

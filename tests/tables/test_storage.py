@@ -305,6 +305,28 @@ def test_json_is_written_for_people(tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8").endswith("\n")
 
 
+def test_a_list_of_numbers_takes_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    value = {"bins": [1, -2.5, 3e-7], "mixed": [1, None], "deep": {"a": [[], [7]]}}
+    storage.write_json(str(file), value)
+    text = file.read_text()
+    assert '"bins": [1, -2.5, 3e-07]' in text
+    assert "    1,\n    null" in text
+    assert storage.read_json(str(file)) == value
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("[]0,\n e1"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("[0\n]", max_size=4), inner),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_no_value_of_json_changes_on_the_way(value: object) -> None:
+    assert json.loads(storage._readable(value)) == value
+
+
 NUMBERS = pa.table(
     {
         "image_id": pa.array(range(5000), pa.int64()),
