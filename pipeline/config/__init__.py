@@ -9,6 +9,7 @@ from pipeline.config.archive import (
 )
 from pipeline.config.demo import DemoConfig
 from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
+from pipeline.config.housekeeping import RunsConfig, parse_runs
 from pipeline.config.reading import load, parse
 from pipeline.config.scoring import (
     BackboneConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "PoolConfig",
     "PoolsConfig",
     "RayConfig",
+    "RunsConfig",
     "ScoreColumn",
     "ScoreConfig",
     "Section",
@@ -64,4 +66,5 @@ __all__ = [
     "TrainDetectorConfig",
     "load",
     "parse",
+    "parse_runs",
 ]

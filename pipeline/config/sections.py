@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+
+
+# A run's id is part of the names of files and keys: the longest that still leaves room for
+# their endings on every file system (255 bytes).
+_ID_LENGTH = 100
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _run_id(value: str) -> str:
+    if _ID.fullmatch(value) is None or len(value) > _ID_LENGTH:
+        raise ValueError(
+            "a run id has letters, digits, '.', '_' and '-' only, begins with a letter or digit, "
+            f"and is at most {_ID_LENGTH} characters long"
+        )
+    return value
+
+
+# The name of a run: one that can't lead out of the run's own folder.
+RunId = Annotated[str, AfterValidator(_run_id)]
 
 
 class Section(BaseModel):
