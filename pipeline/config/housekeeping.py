@@ -40,11 +40,11 @@ class RunsConfig(Section):
     """With delete and prune: a run that another process holds, by its lock, counts as abandoned."""
     keep_last: int | None = Field(default=None, ge=1)
     """With prune: the last so many finished runs are kept."""
-    keep_days: float | None = Field(default=None, ge=0)
+    keep_days: float | None = Field(default=None, ge=0, le=36525)
     """With prune: finished runs that are not older are kept."""
     keep: tuple[str, ...] = ()
     """With prune: ids, or patterns such as `release-*`, that are always kept."""
-    unfinished_days: float | None = Field(default=None, ge=0)
+    unfinished_days: float | None = Field(default=None, ge=0, le=36525)
     """With prune: unfinished runs that were begun longer ago go too; empty: they are kept."""
     output: Literal["text", "json"] = "text"
     """Text for people or JSON for programs; `--json` is short for the latter."""

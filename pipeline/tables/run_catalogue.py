@@ -17,7 +17,7 @@ PUBLISHED, FITTED, IN_USE, UNFINISHED = "published", "fitted", "in use", "unfini
 DELETING, DAMAGED, LEFTOVER = "being deleted", "damaged", "leftover"
 FINISHED = (PUBLISHED, FITTED)
 
-LOCK, MARKER = "lock.json", "deleting.json"
+LOCK = "lock.json"
 # Records are small files: reading them waits for the store, not for the processor.
 _READERS = 16
 
@@ -163,21 +163,18 @@ def _entry(store: str, run_id: str, files: Mapping[str, int]) -> RunEntry:
         finished_at=_first(str, (published, "finished_at"), (report, "finished_at")),
         manifest=_first(str, (run, "config", "manifest")),
         bundle=bundle,
-        scorer_digest=_first(
-            str, (published, "scorer_digest"), (run, "identity", "scorer_digest")
-        ),
+        scorer_digest=_first(str, (published, "scorer_digest"), (run, "identity", "scorer_digest")),
         needs=_needs(run_id, records),
         files=files,
         problems=records.problems,
     )
 
 
-def _state(
-    places: RunPlaces, kind: str | None, records: Records, files: Mapping[str, int]
-) -> str:
+def _state(places: RunPlaces, kind: str | None, records: Records, files: Mapping[str, int]) -> str:
     folder = f"runs/{places.run_id}"
+    marker = f"{folder}/{places.deletion.rpartition('/')[2]}"
     checks = (
-        (f"{folder}/{MARKER}" in files, DELETING),
+        (marker in files, DELETING),
         (f"{folder}/{LOCK}" in files, IN_USE),
         (bool(records.problems), DAMAGED),
         (records.published is not None, PUBLISHED),

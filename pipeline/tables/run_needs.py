@@ -38,7 +38,7 @@ class StoreNeeds:
     Attributes:
         needs: one by one.
         made_from: per run id, reports that were made from it; they stand by themselves.
-        unknown: records that can't be read: what they need is not known.
+        unknown: by run id or path, records that can't be read: what they need is not known.
     """
 
     needs: tuple[Need, ...]
@@ -54,12 +54,14 @@ def store_needs(catalogue: Catalogue) -> StoreNeeds:
     """Reads what runs, bundles, references and reports of a store need."""
     needs = [*_by_runs(catalogue), *_by_bundles(catalogue)]
     made_from: dict[str, tuple[str, ...]] = {}
+    unknown = {run.run_id: run.problems[0] for run in catalogue.runs if run.problems}
     for path, record in _json_records(catalogue.store, ("references", "reports")):
-        for run_id in _names(record.get("needs")):
-            needs.append(Need(run_id, None, f"{path} compares with it"))
+        if record is None:
+            unknown[path] = f"{path}: can't be read as JSON"
+            continue
+        needs += [Need(i, None, f"{path} compares with it") for i in _names(record.get("needs"))]
         for run_id in _names(_at(record, "table", "runs")):
             made_from[run_id] = (*made_from.get(run_id, ()), path.rpartition("/")[0])
-    unknown = {run.run_id: run.problems[0] for run in catalogue.runs if run.problems}
     return StoreNeeds(tuple(needs), made_from, unknown)
 
 
@@ -78,11 +80,10 @@ def _by_runs(catalogue: Catalogue) -> Iterator[Need]:
 
 def _by_bundles(catalogue: Catalogue) -> Iterator[Need]:
     folder = storage.join(catalogue.store, "bundles")
-    records = {p.rpartition("/")[0]: r for p, r in _json_records(catalogue.store, ("bundles",))}
-    for name, record in records.items():
+    for path, record in _json_records(catalogue.store, ("bundles",)):
         run_id = _at(record, "provenance", "run", "run_id")
         if isinstance(run_id, str):
-            yield Need(run_id, None, f"bundle {name.rsplit('/', 1)[-1]} was calibrated on it")
+            yield Need(run_id, None, f"bundle {path.split('/')[1]} was calibrated on it")
     latest = _read(storage.join(folder, _LATEST))
     for fit in catalogue.runs:
         name = bundle_name(fit) if fit.state == FITTED else None
@@ -112,7 +113,9 @@ def _scored_with(run: RunEntry, name: str, scorer: Any) -> bool:
     return same or (run.bundle or "").rstrip("/").rsplit("/", 1)[-1] == name
 
 
-def _json_records(store: str, folders: tuple[str, ...]) -> list[tuple[str, Mapping[str, Any]]]:
+def _json_records(
+    store: str, folders: tuple[str, ...]
+) -> list[tuple[str, Mapping[str, Any] | None]]:
     """JSON records by path: of bundles only the thresholds, of the others all in two levels."""
     paths = [
         f"{folder}/{name}"
@@ -123,7 +126,8 @@ def _json_records(store: str, folders: tuple[str, ...]) -> list[tuple[str, Mappi
     wanted = [p for p in paths if not p.startswith("bundles/") or p.endswith(f"/{_THRESHOLDS}")]
     with ThreadPoolExecutor(_READERS) as pool:
         found = list(pool.map(lambda path: _read(storage.join(store, path)), wanted))
-    return [(p, r) for p, r in zip(wanted, found, strict=True) if isinstance(r, dict)]
+    pairs = zip(wanted, found, strict=True)
+    return [(path, record if isinstance(record, dict) else None) for path, record in pairs]
 
 
 def _read(uri: str) -> Any:
