@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Literal
@@ -91,7 +92,6 @@ def _as_settings(argv: Sequence[str]) -> list[str]:
     runs = []
     while rest and not rest[0].startswith("--") and "=" not in rest[0]:
         runs.append(rest.pop(0))
-    # As YAML, in quotes: a run named 12 is not a number.
-    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in runs)
-    found += [f"run_id=[{quoted}]"] if runs else []
+    # JSON is YAML, and in quotes a run named 12 is not a number.
+    found += [f"run_id={json.dumps(runs)}"] if runs else []
     return found + [_FLAGS.get(word, word) for word in rest]

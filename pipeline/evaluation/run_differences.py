@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import rankdata
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
@@ -213,6 +212,13 @@ def _values(side: _Side, column: str, common: np.ndarray) -> np.ndarray:
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     """Spearman's: Pearson's of the mid-ranks; None where a score is the same throughout."""
-    ranks = [rankdata(side) - (len(side) + 1) / 2 for side in (a, b)]
-    size = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float((ranks[0] * ranks[1]).sum() / size) if size else None
+    first, second = (_centred_ranks(side) for side in (a, b))
+    size = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum() / size) if size else None
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Mid-ranks less their mean; equal values share one."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks - (len(values) + 1) / 2

@@ -20,6 +20,7 @@ from pipeline.config import (
     ExportDetectionConfig,
     FitConfig,
     IndexConfig,
+    RunsConfig,
     ScoreConfig,
     Section,
     SplitConfig,
@@ -41,6 +42,7 @@ MODELS: dict[str, type[Section]] = {
     "demo": DemoConfig,
     "export_detection": ExportDetectionConfig,
     "train_detector": TrainDetectorConfig,
+    "runs": RunsConfig,
 }
 # Policies have tests of their own.
 FILES = sorted(file for file in (ROOT / "configs").glob("*") if file.name != "policies")
