@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
@@ -76,11 +77,32 @@ def connected(config: RayConfig) -> Iterator[None]:
             raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        with _loopback_only():
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """A Ray started meanwhile listens on 127.0.0.1 alone: it executes whatever reaches it.
+
+    Left to itself it takes the machine's address and listens on all interfaces; an address of
+    loopback given to it is replaced by that one. Ray's switch against this is an environment
+    variable, which it reads when it is imported: hence both.
+    """
+    switch, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    given = os.environ.get(switch)
+    os.environ[switch], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(switch)
+        if given is not None:
+            os.environ[switch] = given
 
 
 def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, PoolPlan]:
