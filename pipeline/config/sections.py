@@ -44,6 +44,13 @@ class RayConfig(Section):
     """Address of a running cluster; empty: the job's own cluster, else a local one is started."""
     num_cpus: int | None = Field(default=None, ge=1)
     """Logical CPUs of a local Ray; empty: those of the machine, at least 2."""
+    min_cpus: int | None = Field(default=None, ge=1)
+    """CPUs that a cluster which grows must have before the pools are sized: its autoscaler is asked
+    for them. Empty: what is there counts."""
+    min_gpus: int | None = Field(default=None, ge=1)
+    """The same of GPUs."""
+    startup_wait_s: float = Field(default=900.0, ge=0)
+    """Seconds to wait for min_cpus and min_gpus."""
     resource_wait_s: float = Field(default=15.0, ge=0)
     """Seconds to wait for CPUs and GPUs that other jobs hold before giving up."""
 

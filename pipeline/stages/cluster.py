@@ -13,10 +13,13 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray.autoscaler.sdk import request_resources
 
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
 from pipeline.tables.ledger import DamagedPartError
+
+log = logging.getLogger("linescore")
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
@@ -62,7 +65,8 @@ def connected(config: RayConfig) -> Iterator[None]:
         InputError: the address doesn't answer.
     """
     if ray.is_initialized():
-        yield
+        with _grown(config):
+            yield
         return
     # Ray's own chatter: the job says what matters.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
@@ -80,9 +84,49 @@ def connected(config: RayConfig) -> Iterator[None]:
         with _loopback_only():
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
-        yield
+        with _grown(config):
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _grown(config: RayConfig) -> Iterator[None]:
+    """Asks an autoscaler for the nodes that a config wants, and waits for them.
+
+    Raises:
+        InputError: they don't come.
+    """
+    wanted = {"CPU": config.min_cpus or 0, "GPU": config.min_gpus or 0}
+    if not any(wanted.values()):
+        yield
+        return
+    request_resources(num_cpus=wanted["CPU"], bundles=[{"GPU": 1}] * wanted["GPU"])
+    try:
+        _wait_for_nodes(wanted, config.startup_wait_s)
+        yield
+    finally:
+        request_resources(num_cpus=0)
+
+
+def _wait_for_nodes(wanted: Mapping[str, int], wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    told = False
+    while True:
+        there = ray.cluster_resources()
+        missing = {k: n for k, n in wanted.items() if there.get(k, 0) < n - _TOLERANCE}
+        if not missing:
+            return
+        found = ", ".join(f"{there.get(kind, 0):g} of {wanted[kind]} {kind}s" for kind in missing)
+        if time.monotonic() >= deadline:
+            raise InputError(
+                f"ray.min_cpus, ray.min_gpus: after {wait_s:g} s the cluster has {found}; ask for "
+                "less, or look why no node comes (`ray status`)"
+            )
+        if not told:
+            log.info("waiting for nodes: %s are there", found)
+            told = True
+        time.sleep(1)
 
 
 @contextmanager
