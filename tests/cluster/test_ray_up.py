@@ -1,4 +1,4 @@
-"""cluster.yaml: valid for Ray, closed to strangers, scoring on spot workers, nothing on the head."""
+"""cluster.yaml: valid for Ray, closed to strangers, spot workers score and the head does not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "more workers than there may be": lambda c: nodes(c)["decode"].update(min_workers=99),
     "a share of a CPU": lambda c: nodes(c)["decode"].update(resources={"CPU": 0.5}),
     "a node without a description": lambda c: nodes(c)["gpu"].pop("node_config"),
-    "commands that are no list": lambda c: c.update(setup_commands="pip install linescore"),
+    "commands that are no list": lambda c: c.update(initialization_commands="apt update"),
 }
 
 
@@ -134,8 +134,8 @@ def test_ray_starts_with_the_token_and_its_dashboard_on_loopback(config: dict[st
         assert command.startswith("export RAY_AUTH_MODE=token ")
         assert "RAY_AUTH_TOKEN=" not in command
     assert starts[0].endswith("--dashboard-host=127.0.0.1")
-    assert "0.0.0.0" not in FILE.read_text()
-    assert config["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "0.0.0.0" not in FILE.read_text()  # noqa: S104 - what must not stand there
+    assert ("/home/ubuntu/.ray/auth_token", "~/.ray/auth_token") in config["file_mounts"].items()
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
 
 
