@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -185,3 +186,43 @@ def test_old_logs_go(tmp_path: Path) -> None:
         "night-2026-01-03.log",
         ["night-2026-02-01.log", "other.txt"],
     )
+
+
+def test_the_line_for_cron_on_the_page_is_one_that_cron_can_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "nightly.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith("30 22 * * * "))
+    assert "%" not in line  # cron makes a newline of it
+    player = tmp_path / "player"
+    player.write_text(PLAYER)
+    player.chmod(0o755)
+    command = line.removeprefix("30 22 * * * ").replace(
+        "/opt/linescore/.venv/bin/python", str(player)
+    )
+    command = command.replace("/opt/linescore", str(ROOT)).replace("/data", str(tmp_path))
+    said = []
+    for ends in ("0 0 0 0", "0 2"):
+        (tmp_path / "ends").write_text("\n".join(ends.split()) + "\n")
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PLAY": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        said.append(done.stdout + done.stderr)
+    # Mail comes only when something went wrong.
+    assert said == ["", "night ended with status 2\n"]
+    calls = [call.split()[0] for call in (tmp_path / "calls").read_text().splitlines()]
+    assert calls[:4] == ["jobs/runs.py", "jobs/score.py", "jobs/evaluate.py", "jobs/runs.py"]
+
+
+def test_the_page_and_the_script_name_the_same_settings() -> None:
+    page = (ROOT / "docs" / "nightly.md").read_text()
+    table = page[: page.index("| exit status |")]
+    on_page = set(re.findall(r"`([A-Z]+)`", table))
+    head = SCRIPT.read_text().split("set -euo")[0]
+    named = re.findall(r"^# ([A-Z, ]+?)  +", head, re.M)
+    in_script = {name for names in named for name in names.split(", ")}
+    assert on_page == in_script
