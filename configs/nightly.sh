@@ -5,9 +5,10 @@
 # SOURCE     the images: a folder or s3://bucket/prefix
 # STORE      the store: a folder or s3://bucket/prefix
 # NIGHT      the night's name; empty: the date of the evening before, noon to noon in UTC
+# NAME       the manifest's name; empty: nightly
 # BUNDLE     the bundle to score with; empty: latest
 # POLICIES   policy files or folders, separated by spaces; empty: no evaluation
-# REFERENCE  the run that others are compared with for drift; empty: no comparison
+# REFERENCE  the name of a frozen reference to compare with for drift; empty: no comparison
 # RETENTION  a file such as configs/runs.yaml; empty: no run is deleted
 # INDEX, SCORE, EVALUATE   more settings of these jobs, as KEY=VALUE KEY=VALUE
 # TRIES      attempts at what failed and may pass; empty: 3. A wrong setting is not tried again
@@ -22,6 +23,7 @@ set -euo pipefail
 : "${SOURCE:?give SOURCE=, the folder or s3:// prefix with the images}"
 : "${STORE:?give STORE=, the folder or s3:// prefix of the store}"
 NIGHT=${NIGHT:-$(date --utc --date='12 hours ago' +%Y-%m-%d)}
+NAME=${NAME:-nightly}
 BUNDLE=${BUNDLE:-latest}
 PYTHON=${PYTHON:-python}
 TRIES=${TRIES:-3}
@@ -62,17 +64,21 @@ step() {
     done
 }
 
+# The one place to be completed: hash only files that are new since the last night (since=), score
+# only images that no run of this scorer has (skip_scored=), compare with a reference (monitor).
+only_new_files=()
+only_new_images=()
+compare() { say "monitor: not there yet"; }
+
 say "run $RUN: $SOURCE into $STORE"
-MANIFEST=$STORE/manifests/$RUN.parquet
 # A night that has begun keeps its images: what has come meanwhile belongs to the next one.
 if "$PYTHON" jobs/runs.py show "$RUN" "store=$STORE" >/dev/null 2>&1; then
     say "run $RUN has begun before: its manifest stays"
 else
-    # To be completed: the switch that hashes only files which are new since the last manifest.
-    step index index "source=$SOURCE" "store=$STORE" "name=$RUN" "${INDEX[@]}"
+    step index index "source=$SOURCE" "store=$STORE" "name=$NAME" "${only_new_files[@]}" "${INDEX[@]}"
 fi
-# To be completed: the switch that scores only images which no run with this scorer has.
-step score score "manifest=$MANIFEST" "store=$STORE" "bundle=$BUNDLE" "run_id=$RUN" "${SCORE[@]}"
+step score score "manifest=$STORE/manifests/$NAME.parquet" "store=$STORE" "bundle=$BUNDLE" \
+    "run_id=$RUN" "${only_new_images[@]}" "${SCORE[@]}"
 
 # The scores are there: what follows may fail without keeping the rest from being done.
 status=0
@@ -83,7 +89,7 @@ if [[ -n ${POLICIES:-} ]]; then
         "policies=[${listed:1}]" "${EVALUATE[@]}" || status=$?
 fi
 if [[ -n ${REFERENCE:-} ]]; then
-    : # To be completed: the comparison with the reference run.
+    compare || status=$?
 fi
 if [[ -n ${RETENTION:-} ]]; then
     step prune runs prune --config "$RETENTION" "store=$STORE" --yes || status=$?

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ PUBLISHED, FITTED, IN_USE, UNFINISHED = "published", "fitted", "in use", "unfini
 DELETING, DAMAGED, LEFTOVER = "being deleted", "damaged", "leftover"
 FINISHED = (PUBLISHED, FITTED)
 
-LOCK = "lock.json"
+# A process that works on a run leaves a file of one of these names in its folder.
+_LOCK = re.compile(r"(lock\.json|locks/[^/]+\.json)")
 # Records are small files: reading them waits for the store, not for the processor.
 _READERS = 16
 
@@ -133,8 +135,16 @@ def read_records(store: str, run_id: str, files: Iterable[str]) -> Records:
         run=read(f"{folder}/run.json"),
         report=read(f"{folder}/report.json"),
         published=_published(read, f"published/{run_id}.json", problems),
-        lock=read(f"{folder}/{LOCK}"),
+        lock=next((read(path) for path in locks(run_id, there)), None),
         problems=tuple(problems),
+    )
+
+
+def locks(run_id: str, files: Iterable[str]) -> list[str]:
+    """The lock files of a run among its files, the last one first."""
+    folder = f"runs/{run_id}/"
+    return sorted(
+        (path for path in files if _LOCK.fullmatch(path.removeprefix(folder))), reverse=True
     )
 
 
@@ -175,7 +185,7 @@ def _state(places: RunPlaces, kind: str | None, records: Records, files: Mapping
     marker = f"{folder}/{places.deletion.rpartition('/')[2]}"
     checks = (
         (marker in files, DELETING),
-        (f"{folder}/{LOCK}" in files, IN_USE),
+        (bool(locks(places.run_id, files)), IN_USE),
         (bool(records.problems), DAMAGED),
         (records.published is not None, PUBLISHED),
         (kind == "fit" and records.report is not None, FITTED),

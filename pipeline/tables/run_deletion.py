@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 
 from pipeline.errors import InputError, RunError
 from pipeline.tables import storage
-from pipeline.tables.run_catalogue import (
+from pipeline.tables.run_catalogue import IN_USE, Catalogue, RunEntry, locks
     IN_USE,
-    LOCK,
     Catalogue,
     RunEntry,
 )
@@ -104,9 +103,10 @@ def plan_deletion(
 
 
 def _in_use(run: RunEntry) -> str:
+    lock = locks(run.run_id, run.files)[0]
     return (
-        f"a process works on it (runs/{run.run_id}/{LOCK}); wait for its end, or say force=true "
-        "when it is known to be gone"
+        f"a process works on it ({lock}); wait for its end, or say force=true when it is known to "
+        "be gone"
     )
 
 

@@ -60,9 +60,15 @@ def store_needs(catalogue: Catalogue) -> StoreNeeds:
             unknown[path] = f"{path}: can't be read as JSON"
             continue
         needs += [Need(i, None, f"{path} compares with it") for i in _names(record.get("needs"))]
-        for run_id in _names(_at(record, "table", "runs")):
+        for run_id in _sources(record):
             made_from[run_id] = (*made_from.get(run_id, ()), path.rpartition("/")[0])
     return StoreNeeds(tuple(needs), made_from, unknown)
+
+
+def _sources(record: Mapping[str, Any]) -> list[str]:
+    """Runs that a report was made from: an evaluation's, a comparison's two."""
+    compared = [_at(record, side, "run_id") for side in ("run", "reference")]
+    return list(dict.fromkeys(_names(_at(record, "table", "runs")) + _names(compared)))
 
 
 def bundle_name(run: RunEntry) -> str | None:

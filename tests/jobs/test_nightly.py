@@ -97,17 +97,6 @@ def test_a_second_night_at_the_same_time_ends_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
-def test_a_wrong_setting_is_told_and_not_tried_again(tmp_path: Path) -> None:
-    done = night(SOURCE=tmp_path / "none", STORE=tmp_path / "store", NIGHT="2026-03-01")
-    assert done.returncode == 2
-    assert done.stdout.count("index: attempt") == 1
-    assert "error: source:" in done.stderr
-    missing = night(STORE=tmp_path / "store")
-    assert missing.returncode != 0
-    assert "give SOURCE=" in missing.stderr
-    assert not (tmp_path / "store").exists()
-
-
 # Jobs are played by a script that ends as a file tells it, one line a call.
 PLAYER = """#!/bin/bash
 echo "$@" >> "$PLAY/calls"
@@ -135,6 +124,14 @@ def test_what_failed_is_tried_again_with_the_same_command(tmp_path: Path) -> Non
     scores = [c for c in (tmp_path / "calls").read_text().splitlines() if "score.py" in c]
     assert len(set(scores)) == 1
     assert "run_id=night-n" in scores[0]
+
+
+def test_a_wrong_setting_is_not_tried_again(tmp_path: Path) -> None:
+    status, calls = played(tmp_path, [2, 2])
+    assert (status, calls) == (2, ["runs.py", "index.py"])
+    missing = night(STORE=tmp_path / "store")
+    assert missing.returncode != 0
+    assert "give SOURCE=" in missing.stderr
 
 
 def test_a_night_that_fails_for_good_says_so_and_deletes_nothing(tmp_path: Path) -> None:

@@ -198,9 +198,16 @@ def test_what_bundles_and_references_need_is_kept(
     assert refusal(plan(store, "mon")) is None
 
 
-def test_a_report_made_from_a_run_stands_by_itself(store: str) -> None:
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"table": {"runs": ["monday"]}},
+        {"run": {"run_id": "monday"}, "reference": {"run_id": "monday"}},
+    ],
+)
+def test_a_report_made_from_a_run_stands_by_itself(store: str, report: dict[str, Any]) -> None:
     put_published(store, "monday")
-    storage.write_json(f"{store}/reports/e/evaluation.json", {"table": {"runs": ["monday"]}})
+    storage.write_json(f"{store}/reports/e/evaluation.json", report)
     found = plan(store, "monday")
     assert refusal(found) is None
     assert found.deletions[0].remarks == ("reports/e was made from it, and stays",)
@@ -218,10 +225,11 @@ def test_a_record_that_can_not_be_read_may_need_anything(store: str) -> None:
     assert content(store) == {}
 
 
-def test_a_run_that_a_process_works_on_is_kept_unless_forced(store: str) -> None:
-    storage.write_json(storage.join(put_unfinished(store, "now").folder, "lock.json"), {"pid": 1})
+@pytest.mark.parametrize("lock", ["lock.json", "locks/0000000003.json"])
+def test_a_run_that_a_process_works_on_is_kept_unless_forced(store: str, lock: str) -> None:
+    storage.write_json(storage.join(put_unfinished(store, "now").folder, lock), {"pid": 1})
     put_published(store, "monday")
-    assert "runs/now/lock.json" in why(store, "monday", "now")
+    assert f"runs/now/{lock}" in why(store, "monday", "now")
     forced = plan(store, "now", force=True)
     assert refusal(forced) is None
     delete(forced, nothing)
