@@ -9,10 +9,6 @@ from datetime import UTC, datetime
 from pipeline.errors import InputError, RunError
 from pipeline.tables import storage
 from pipeline.tables.run_catalogue import IN_USE, Catalogue, RunEntry, locks
-    IN_USE,
-    Catalogue,
-    RunEntry,
-)
 from pipeline.tables.run_files import list_files
 from pipeline.tables.run_needs import StoreNeeds, bundle_name
 from pipeline.tables.runs import RunPlaces
