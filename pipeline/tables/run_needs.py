@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +52,16 @@ class StoreNeeds:
 
 def store_needs(catalogue: Catalogue) -> StoreNeeds:
     """Reads what runs, bundles, references and reports of a store need."""
-    needs = [*_by_runs(catalogue), *_by_bundles(catalogue)]
+    calibrations = _json_records(catalogue.store, ("bundles",))
+    needs = [*_by_runs(catalogue), *_by_calibrations(calibrations), *_by_uses(catalogue)]
     made_from: dict[str, tuple[str, ...]] = {}
     unknown = {run.run_id: run.problems[0] for run in catalogue.runs if run.problems}
-    for path, record in _json_records(catalogue.store, ("references", "reports")):
+    reports = _json_records(catalogue.store, ("references", "reports"))
+    for path, record in (*calibrations, *reports):
         if record is None:
             unknown[path] = f"{path}: can't be read as JSON"
+    for path, record in reports:
+        if record is None:
             continue
         needs += [Need(i, None, f"{path} compares with it") for i in _names(record.get("needs"))]
         for run_id in _sources(record):
@@ -84,13 +88,17 @@ def _by_runs(catalogue: Catalogue) -> Iterator[Need]:
             yield Need(other, run.run_id, f"run {run.run_id} needs it: {reason}")
 
 
-def _by_bundles(catalogue: Catalogue) -> Iterator[Need]:
-    folder = storage.join(catalogue.store, "bundles")
-    for path, record in _json_records(catalogue.store, ("bundles",)):
+def _by_calibrations(
+    records: Iterable[tuple[str, Mapping[str, Any] | None]],
+) -> Iterator[Need]:
+    for path, record in records:
         run_id = _at(record, "provenance", "run", "run_id")
         if isinstance(run_id, str):
             yield Need(run_id, None, f"bundle {path.split('/')[1]} was calibrated on it")
-    latest = _read(storage.join(folder, _LATEST))
+
+
+def _by_uses(catalogue: Catalogue) -> Iterator[Need]:
+    latest = _read(storage.join(catalogue.store, "bundles", _LATEST))
     for fit in catalogue.runs:
         name = bundle_name(fit) if fit.state == FITTED else None
         if name is not None:
@@ -122,7 +130,10 @@ def _scored_with(run: RunEntry, name: str, scorer: Any) -> bool:
 def _json_records(
     store: str, folders: tuple[str, ...]
 ) -> list[tuple[str, Mapping[str, Any] | None]]:
-    """JSON records by path: of bundles only the thresholds, of the others all in two levels."""
+    """JSON records by path, None for one that can't be read.
+
+    Of bundles only the thresholds, of the others all in two levels; what is no record is empty.
+    """
     paths = [
         f"{folder}/{name}"
         for folder in folders
@@ -132,8 +143,10 @@ def _json_records(
     wanted = [p for p in paths if not p.startswith("bundles/") or p.endswith(f"/{_THRESHOLDS}")]
     with ThreadPoolExecutor(_READERS) as pool:
         found = list(pool.map(lambda path: _read(storage.join(store, path)), wanted))
-    pairs = zip(wanted, found, strict=True)
-    return [(path, record if isinstance(record, dict) else None) for path, record in pairs]
+    return [
+        (path, record if isinstance(record, dict) or record is None else {})
+        for path, record in zip(wanted, found, strict=True)
+    ]
 
 
 def _read(uri: str) -> Any:

@@ -225,6 +225,14 @@ def test_a_record_that_can_not_be_read_may_need_anything(store: str) -> None:
     assert content(store) == {}
 
 
+def test_a_calibration_that_can_not_be_read_may_be_on_any_run(store: str) -> None:
+    put_published(store, "monday")
+    storage.write_json(f"{store}/reports/e/list.json", ["monday"])  # no record, and no matter
+    assert refusal(plan(store, "monday")) is None
+    storage.write_bytes(f"{store}/bundles/b7/thresholds.json", b"{")
+    assert "bundles/b7/thresholds.json: can't be read as JSON" in why(store, "monday")
+
+
 @pytest.mark.parametrize("lock", ["lock.json", "locks/0000000003.json"])
 def test_a_run_that_a_process_works_on_is_kept_unless_forced(store: str, lock: str) -> None:
     storage.write_json(storage.join(put_unfinished(store, "now").folder, lock), {"pid": 1})
