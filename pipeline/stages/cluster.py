@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private import ray_constants
-from ray.autoscaler.sdk import request_resources
 
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
+from pipeline.stages.nodes import grown, loopback_only
 from pipeline.tables.ledger import DamagedPartError
-
-log = logging.getLogger("linescore")
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
@@ -62,10 +59,10 @@ def connected(config: RayConfig) -> Iterator[None]:
     A process that is connected already, as a test's is, keeps its connection.
 
     Raises:
-        InputError: the address doesn't answer.
+        InputError: the address doesn't answer, or the nodes that the config asks for don't come.
     """
     if ray.is_initialized():
-        with _grown(config):
+        with grown(config):
             yield
         return
     # Ray's own chatter: the job says what matters.
@@ -81,72 +78,13 @@ def connected(config: RayConfig) -> Iterator[None]:
             raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
-        with _loopback_only():
+        with loopback_only():
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
-        with _grown(config):
+        with grown(config):
             yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _grown(config: RayConfig) -> Iterator[None]:
-    """Asks an autoscaler for the nodes that a config wants, and waits for them.
-
-    Raises:
-        InputError: they don't come.
-    """
-    wanted = {"CPU": config.min_cpus or 0, "GPU": config.min_gpus or 0}
-    if not any(wanted.values()):
-        yield
-        return
-    request_resources(num_cpus=wanted["CPU"], bundles=[{"GPU": 1}] * wanted["GPU"])
-    try:
-        _wait_for_nodes(wanted, config.startup_wait_s)
-        yield
-    finally:
-        request_resources(num_cpus=0)
-
-
-def _wait_for_nodes(wanted: Mapping[str, int], wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
-    told = False
-    while True:
-        there = ray.cluster_resources()
-        missing = {k: n for k, n in wanted.items() if there.get(k, 0) < n - _TOLERANCE}
-        if not missing:
-            return
-        found = ", ".join(f"{there.get(kind, 0):g} of {wanted[kind]} {kind}s" for kind in missing)
-        if time.monotonic() >= deadline:
-            raise InputError(
-                f"ray.min_cpus, ray.min_gpus: after {wait_s:g} s the cluster has {found}; ask for "
-                "less, or look why no node comes (`ray status`)"
-            )
-        if not told:
-            log.info("waiting for nodes: %s are there", found)
-            told = True
-        time.sleep(1)
-
-
-@contextmanager
-def _loopback_only() -> Iterator[None]:
-    """A Ray started meanwhile listens on 127.0.0.1 alone: it executes whatever reaches it.
-
-    Left to itself it takes the machine's address and listens on all interfaces; an address of
-    loopback given to it is replaced by that one. Ray's switch against this is an environment
-    variable, which it reads when it is imported: hence both.
-    """
-    switch, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    given = os.environ.get(switch)
-    os.environ[switch], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-        os.environ.pop(switch)
-        if given is not None:
-            os.environ[switch] = given
 
 
 def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, PoolPlan]:
