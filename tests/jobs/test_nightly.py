@@ -22,7 +22,7 @@ SCRIPT = ROOT / "configs" / "nightly.sh"
 POLICY = {"policy": "v1", "name": "high", "decide": {"score": "anomaly_score", "ge": 1.0}}
 
 
-def night(timeout: float = 200, **settings: str | Path) -> subprocess.CompletedProcess[str]:
+def night(timeout: float = 400, **settings: str | Path) -> subprocess.CompletedProcess[str]:
     """The script in a process of its own, from another folder, with nothing but its settings."""
     address = settings.pop("address", None)
     environment = job_environment(str(address) if address else None)
@@ -43,7 +43,7 @@ def ids(store: Path, run_id: str) -> set[int]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_two_nights_in_a_row(tiny_store: TinyStore, cluster: str, tmp_path: Path) -> None:
     archive, store = write_archive(tmp_path / "archive", good=3, test=1), tmp_path / "store"
     shutil.copytree(tiny_store.store / "bundles", store / "bundles")
@@ -54,12 +54,11 @@ def test_two_nights_in_a_row(tiny_store: TinyStore, cluster: str, tmp_path: Path
         "SOURCE": archive,
         "STORE": store,
         "SCORE": "block_rows=8 commit_rows=8",
-        "POLICIES": tmp_path / "policy.json",
-        "EVALUATE": "roles=[none] thumbnails=false",
         "LOGS": tmp_path / "logs",
         "LOCK": tmp_path / "lock",
     }
-    first = night(**settings, NIGHT="2026-03-01")
+    judged = {"POLICIES": tmp_path / "policy.json", "EVALUATE": "roles=[none] thumbnails=false"}
+    first = night(**settings, **judged, NIGHT="2026-03-01")
     log = (tmp_path / "logs" / "night-2026-03-01.log").read_text()
     assert first.returncode == 0, first.stderr + log
     assert (first.stdout, first.stderr) == ("", "")  # cron sends mail of what is printed

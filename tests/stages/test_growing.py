@@ -19,7 +19,7 @@ from pipeline.config import RayConfig
 from pipeline.errors import InputError
 from pipeline.stages.cluster import connected
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 ray.init(address=cluster.address, log_to_driver=False)
 told = {}
 try:
@@ -27,11 +27,19 @@ try:
         told["early"] = "let in"
 except InputError as error:
     told["early"] = str(error)
-threading.Timer(2, lambda: cluster.add_node(num_cpus=2, num_gpus=1)).start()
-threading.Timer(4, lambda: cluster.add_node(num_cpus=2)).start()
-with connected(RayConfig(min_cpus=3, min_gpus=1, startup_wait_s=60)):
-    there = ray.cluster_resources()
-    told["later"] = [there.get("CPU"), there.get("GPU")]
+
+def job():
+    with connected(RayConfig(min_cpus=3, min_gpus=1, startup_wait_s=100)):
+        there = ray.cluster_resources()
+        told["later"] = [there.get("CPU"), there.get("GPU")]
+
+waiting = threading.Thread(target=job)
+waiting.start()
+cluster.add_node(num_cpus=2, num_gpus=1)
+time.sleep(2)
+told["half"] = told.get("later")
+cluster.add_node(num_cpus=2)
+waiting.join()
 ray.shutdown()
 cluster.shutdown()
 print(json.dumps(told))
@@ -56,4 +64,5 @@ def test_a_job_waits_for_the_nodes_it_asks_for() -> None:
         "ray.min_cpus, ray.min_gpus: after 1 s the cluster has 0 of 3 CPUs; ask for less, or look "
         "why no node comes (`ray status`)"
     )
+    assert told["half"] is None
     assert told["later"] == [4.0, 1.0]
