@@ -64,10 +64,14 @@ def _list(answer: Mapping[str, Any]) -> list[str]:
         for run in answer["runs"]
     ]
     total = sum(run["bytes"] for run in answer["runs"])
-    lines = [table(head, rows), "", f"{len(rows)} runs, {size(total)}, in {answer['store']}"]
+    lines = [table(head, rows), "", f"{_runs(len(rows))}, {size(total)}, in {answer['store']}"]
     for run in answer["runs"]:
         lines += [f"{run['run_id']}: {problem}" for problem in run["problems"]]
     return lines + [f"{path}: belongs to no run" for path in _some(list(answer["strays"]))]
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _or_dash(value: object) -> object:
@@ -179,7 +183,7 @@ def _deletion(answer: Mapping[str, Any]) -> list[str]:
     lines += [f"{run_id}: isn't in the store" for run_id in answer["absent"]]
     lines += [f"keep={one}: names no run" for one in answer.get("unmatched", ())]
     total = size(sum(run["bytes"] for run in answer["runs"]))
-    count = f"{len(answer['runs'])} runs"
+    count = _runs(len(answer["runs"]))
     if answer["deleted"]:
         return [*lines, f"deleted: {count}, {total}"]
     ask = "; add --yes to delete them" if answer["runs"] else ""

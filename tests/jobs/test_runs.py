@@ -14,6 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from jobs.runs import main
+from pipeline.tables import storage
 from pipeline.tables.runs import load_table
 from tests.conftest import ROOT
 from tests.tables.stores import content, put_published, put_unfinished
@@ -119,8 +120,9 @@ def test_the_rule_of_the_example_config_goes_by_the_records(
 ) -> None:
     store = str(tmp_path / "store")
     for number in range(31):
-        put_published(store, f"night-{number:02}", ended=f"2020-01-{number + 1:02}T00:00:00+00:00",
-                      began=f"2020-01-{number + 1:02}T00:00:00+00:00")  # fmt: skip
+        ended = f"2020-01-{number + 1:02}T00:00:00+00:00"
+        record = {"kind": "score", "finished_at": ended, "tables": {}}
+        storage.write_json(f"{store}/published/night-{number:02}.json", record)
     put_unfinished(store, "begun")
     settings = ["--config", str(ROOT / "configs/runs.yaml"), f"store={store}"]
     assert main([*settings, "yes=true"]) == 0
@@ -164,3 +166,7 @@ def test_runs_in_a_bucket_are_listed_shown_and_deleted(
     assert load_table(bucket, "night-10", "scores").num_rows == 11
     assert main(["delete", "night-1", f"store={bucket}", "--yes"]) == 2
     assert "run night-1: isn't in the store" in capsys.readouterr().err
+    assert main(["list", "store=s3://no-such-bucket-here/store"]) == 2
+    said = capsys.readouterr().err
+    assert "store: s3://no-such-bucket-here/store: there is no such" in said
+    assert "Traceback" not in said

@@ -82,7 +82,7 @@ def test_what_would_go_is_told_with_sizes_before_it_goes(store: str) -> None:
     assert "add --yes to delete them. Nothing was touched" in dry
     assert "tuesday" in text(store, "list")
     assert (
-        text(store, "delete", "tuesday", yes=True).splitlines()[-1].startswith("deleted: 1 runs, ")
+        text(store, "delete", "tuesday", yes=True).splitlines()[-1].startswith("deleted: 1 run, ")
     )
     assert "tuesday" not in text(store, "list")
 
