@@ -9,6 +9,7 @@ from pipeline.config.archive import (
 )
 from pipeline.config.demo import DemoConfig
 from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
+from pipeline.config.housekeeping import RunsConfig, parse_runs
 from pipeline.config.monitoring import DriftLimitsConfig, MonitorConfig
 from pipeline.config.reading import load, parse
 from pipeline.config.scoring import (
@@ -62,6 +63,7 @@ __all__ = [
     "PoolsConfig",
     "RayConfig",
     "ReportConfig",
+    "RunsConfig",
     "S3Config",
     "ScoreColumn",
     "ScoreConfig",
@@ -72,4 +74,5 @@ __all__ = [
     "TrainDetectorConfig",
     "load",
     "parse",
+    "parse_runs",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.sections import RayConfig, S3Config, Section
+from pipeline.config.sections import RayConfig, RunId, S3Config, Section
 from pipeline.config.watching import NotifyConfig
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -36,7 +36,7 @@ class EvaluateConfig(Section):
     """The store; results go to <store>/reports/<name>/."""
     name: str = Field(default="evaluation", pattern=_ID)
     """The report's name; an older one of that name is replaced."""
-    run_id: tuple[Annotated[str, Field(pattern=_ID)], ...] = ()
+    run_id: tuple[RunId, ...] = ()
     """Published runs of one scorer, such as run_id=[monday,tuesday]."""
     table: str | None = None
     """Instead of runs: a Parquet file with scores, or a folder of them."""

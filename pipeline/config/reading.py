@@ -223,7 +223,9 @@ def _explain(model: type[Section], detail: Any) -> str:
         return f"{path}: unknown key (value {detail['input']!r}); {hint}"
     if detail["type"] == "missing":
         return f"{path}: is missing; give it in the file or as {path}=VALUE"
-    return f"{path}: {detail['msg']}, not {detail['input']!r}"
+    # pydantic's mark before what a validator of this package says.
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}, not {detail['input']!r}" if path else message
 
 
 def _keys_at(model: type[Section], path: Sequence[Any]) -> list[str]:

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.sections import Layer, LimitsConfig, PoolConfig, RayConfig, S3Config, Section
+from pipeline.config.sections import (
+    Layer,
+    LimitsConfig,
+    PoolConfig,
+    RayConfig,
+    RunId,
+    S3Config,
+    Section,
+)
 from pipeline.config.watching import NotifyConfig
 
 
@@ -62,7 +70,7 @@ class FitConfig(Section):
     """A manifest, as jobs/index.py writes it."""
     store: str
     """The store; the bundle goes to <store>/bundles/<digest>/."""
-    run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    run_id: RunId | None = None
     """Name of this fit; empty: named by what is fitted, so that the same command continues."""
     backbone: BackboneConfig = BackboneConfig()
     """The backbone."""
@@ -124,7 +132,7 @@ class ScoreConfig(Section):
     """A bundle: its folder or s3:// prefix, its digest in the store, or `latest`."""
     store: str
     """The store; runs and tables go there."""
-    run_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    run_id: RunId | None = None
     """Name of this run; the same again continues where it was cut off. Empty: a new one."""
     models: StagesConfig = StagesConfig()
     """Which of the bundle's models run."""
@@ -186,7 +194,7 @@ class CostConfig(Section):
 class CalibrateConfig(Section):
     """Settings of jobs/calibrate.py."""
 
-    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    run_id: RunId
     """The published run whose validation rows are calibrated on."""
     store: str
     """The store with the run; the new bundle goes to <store>/bundles/<digest>/."""

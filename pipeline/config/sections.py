@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -9,6 +10,25 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pipeline.tables.access import checked_endpoint
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+
+
+# A run's id is part of the names of files and keys: the longest that still leaves room for
+# their endings on every file system (255 bytes).
+_ID_LENGTH = 100
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _run_id(value: str) -> str:
+    if _ID.fullmatch(value) is None or len(value) > _ID_LENGTH:
+        raise ValueError(
+            "a run id has letters, digits, '.', '_' and '-' only, begins with a letter or digit, "
+            f"and is at most {_ID_LENGTH} characters long"
+        )
+    return value
+
+
+# The name of a run: one that can't lead out of the run's own folder.
+RunId = Annotated[str, AfterValidator(_run_id)]
 
 
 class Section(BaseModel):
@@ -26,6 +46,13 @@ class RayConfig(Section):
     """Address of a running cluster; empty: the job's own cluster, else a local one is started."""
     num_cpus: int | None = Field(default=None, ge=1)
     """Logical CPUs of a local Ray; empty: those of the machine, at least 2."""
+    min_cpus: int | None = Field(default=None, ge=1)
+    """CPUs that a cluster which grows must have before the pools are sized: its autoscaler is asked
+    for them. Empty: what is there counts."""
+    min_gpus: int | None = Field(default=None, ge=1)
+    """The same of GPUs."""
+    startup_wait_s: float = Field(default=900.0, ge=0)
+    """Seconds to wait for min_cpus and min_gpus."""
     resource_wait_s: float = Field(default=15.0, ge=0)
     """Seconds to wait for CPUs and GPUs that other jobs hold before giving up."""
 

@@ -15,6 +15,7 @@ import ray
 
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
+from pipeline.stages.nodes import grown, loopback_only
 from pipeline.tables.access import for_workers
 from pipeline.tables.ledger import DamagedPartError
 from pipeline.tables.lookup import DamagedTableError
@@ -69,10 +70,11 @@ def connected(config: RayConfig) -> Iterator[None]:
     A process that is connected already, as a test's is, keeps its connection.
 
     Raises:
-        InputError: the address doesn't answer.
+        InputError: the address doesn't answer, or the nodes that the config asks for don't come.
     """
     if ray.is_initialized():
-        yield
+        with grown(config):
+            yield
         return
     # Ray's own chatter: the job says what matters.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
@@ -87,9 +89,11 @@ def connected(config: RayConfig) -> Iterator[None]:
             raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        with loopback_only():
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
-        yield
+        with grown(config):
+            yield
     finally:
         ray.shutdown()
 

@@ -51,6 +51,11 @@ class RunPlaces:
         """The record that makes the run's tables visible."""
         return storage.join(self.store, "published", f"{self.run_id}.json")
 
+    @property
+    def deletion(self) -> str:
+        """The mark of a deletion that has begun and not ended."""
+        return storage.join(self.folder, "deleting.json")
+
     def table(self, name: str, feature_digest: str = "") -> str:
         """The folder of one published table."""
         if name == "features":
@@ -71,8 +76,14 @@ def start_or_continue(places: RunPlaces, identity: dict[str, Any], facts: dict[s
         True when the run had been started before.
 
     Raises:
-        InputError: the run id belongs to a run with another identity; names each difference.
+        InputError: the run id belongs to a run with another identity; names each difference. Or
+            to one that is being deleted.
     """
+    if storage.exists(places.deletion):
+        raise InputError(
+            f"run_id {places.run_id}: is being deleted; finish that with "
+            f"`linescore runs delete {places.run_id} --yes`, or use another run_id"
+        )
     if not storage.exists(places.record):
         record = {"schema_version": SCHEMA_VERSION, "identity": identity} | facts
         storage.write_json(places.record, record)

@@ -22,6 +22,7 @@ from pipeline.config import (
     IndexConfig,
     MonitorConfig,
     ReportConfig,
+    RunsConfig,
     ScoreConfig,
     Section,
     SplitConfig,
@@ -45,11 +46,12 @@ MODELS: dict[str, type[Section]] = {
     "export_detection": ExportDetectionConfig,
     "train_detector": TrainDetectorConfig,
     "report": ReportConfig,
+    "runs": RunsConfig,
 }
-# Policies and the dashboard have tests of their own.
-FILES = sorted(
-    file for file in (ROOT / "configs").glob("*") if file.name not in ("policies", "grafana")
-)
+# Policies, the dashboard, the manifests for Kubernetes and the night's script have tests of their
+# own.
+OTHERS = {"grafana", "policies", "kuberay", "nightly.sh"}
+FILES = sorted(file for file in (ROOT / "configs").glob("*") if file.name not in OTHERS)
 # What only the work needs: each takes longer to load than the rest of a --help together.
 HEAVY = {"torch", "torchvision", "ray", "ultralytics", "cv2", "pandas", "pyarrow", "scipy", "numpy"}
 
