@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One night: index the images, score them, evaluate, let old runs go. docs/nightly.md says how to
+# One night: index what is new, score it, evaluate, look for drift, let old runs go. docs/nightly.md says how to
 # start it from cron or on a cluster. The same night again continues, or finds nothing to do.
 #
 # SOURCE     the images: a folder or s3://bucket/prefix
@@ -64,21 +64,20 @@ step() {
     done
 }
 
-# The one place to be completed: hash only files that are new since the last night (since=), score
-# only images that no run of this scorer has (skip_scored=), compare with a reference (monitor).
-only_new_files=()
-only_new_images=()
-compare() { say "monitor: not there yet"; }
+# Status 3, drift, is an answer and not tried again; a night without a new image has nothing to say.
+compare() {
+    step monitor monitor "store=$STORE" "run_id=$RUN" "frozen=$REFERENCE" "name=drift-$RUN"
+}
 
 say "run $RUN: $SOURCE into $STORE"
 # A night that has begun keeps its images: what has come meanwhile belongs to the next one.
 if "$PYTHON" jobs/runs.py show "$RUN" "store=$STORE" >/dev/null 2>&1; then
     say "run $RUN has begun before: its manifest stays"
 else
-    step index index "source=$SOURCE" "store=$STORE" "name=$NAME" "${only_new_files[@]}" "${INDEX[@]}"
+    step index index "source=$SOURCE" "store=$STORE" "name=$NAME" "since=$NAME" "${INDEX[@]}"
 fi
 step score score "manifest=$STORE/manifests/$NAME.parquet" "store=$STORE" "bundle=$BUNDLE" \
-    "run_id=$RUN" "${only_new_images[@]}" "${SCORE[@]}"
+    "run_id=$RUN" skip_scored=true "${SCORE[@]}"
 
 # The scores are there: what follows may fail without keeping the rest from being done.
 status=0

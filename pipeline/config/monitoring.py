@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.sections import Section
+from pipeline.config.sections import RunId, Section
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -37,9 +37,9 @@ class MonitorConfig(Section):
 
     store: str
     """The store; results go to <store>/reports/<name>/."""
-    run_id: str | None = Field(default=None, pattern=_ID)
+    run_id: RunId | None = None
     """The published run that is looked at."""
-    reference: str | None = Field(default=None, pattern=_ID)
+    reference: RunId | None = None
     """The published run that it is compared with."""
     frozen: str | None = Field(default=None, pattern=_ID)
     """Instead: the name of a reference that was frozen, whose run need not exist any more."""

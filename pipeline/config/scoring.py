@@ -139,7 +139,7 @@ class ScoreConfig(Section):
     skip_scored: bool = False
     """Leave out the images that published runs of the same scorer have: the tables hold the new
     ones only."""
-    since_run: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    since_run: RunId | None = None
     """The same for the images of one run, and of those that it left images to itself."""
     reuse: bool = True
     """Take from earlier runs in the store what an unchanged model, or stored features, give."""

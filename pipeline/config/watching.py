@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.sections import Section
+from pipeline.config.sections import RunId, Section
 
 
 class HookConfig(Section):
@@ -33,7 +33,7 @@ class NotifyConfig(Section):
 class ReportConfig(Section):
     """Settings of jobs/report.py."""
 
-    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    run_id: RunId
     """A published run of jobs/score.py."""
     store: str
     """The store with the run; the page is written to <store>/runs/<run id>/report.html."""
