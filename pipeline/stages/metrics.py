@@ -60,13 +60,8 @@ class RunMetrics:
         for series in (*counters, self._seconds, self._queue):
             series.set_default_tags({"verb": verb})
 
-    def add(self, commit: Mapping[str, Any], left: int) -> None:
-        """Counts one commit.
-
-        Args:
-            commit: its summary.
-            left: images not yet committed.
-        """
+    def add(self, commit: Mapping[str, Any]) -> None:
+        """Counts one commit, by its summary."""
         for count in commit["counts"]:
             self._count(count["category"], count["error_type"], count["images"])
         if commit["bytes"]:
@@ -77,7 +72,6 @@ class RunMetrics:
                 self._stages.inc(spent["seconds"], tags)
             for _ in range(spent["images"]):
                 self._seconds.observe(spent["seconds"] / spent["images"], tags)
-        self.left(left)
 
     def left(self, images: int) -> None:
         """Images not yet committed."""

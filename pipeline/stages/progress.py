@@ -61,6 +61,8 @@ class Progress:
             self._first = now
         self.done += scored + failed
         self.failed += failed
+        if self.metrics is not None:
+            self.metrics.left(self.total - self.done)
         if self.stream.isatty():
             self.stream.write("\r" + self._line(now) + "\x1b[K")
             self.stream.flush()
@@ -72,7 +74,7 @@ class Progress:
         """Notes what a commit, which was added, took."""
         self.bytes += commit["bytes"]
         if self.metrics is not None:
-            self.metrics.add(commit, self.total - self.done)
+            self.metrics.add(commit)
 
     def close(self) -> None:
         """Ends the rewritten line."""

@@ -33,11 +33,13 @@ class _Part:
 
 
 class NotDeletedError(OSError):
-    """A store's answer to a deletion of many objects that left some of them."""
+    """A store's answer to a deletion of many objects that left some of them.
 
-    def __init__(self, refusal: Mapping[str, str]) -> None:
-        super().__init__(f"{refusal.get('Key')}: not deleted: {refusal.get('Message')}")
-        self.response = {"Error": refusal}
+    Attributes:
+        response: as botocore's errors have it.
+    """
+
+    response: dict[str, Any]
 
 
 class PatientS3(S3FileSystem):  # type: ignore[misc]
@@ -68,7 +70,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
                 # An earlier try completed the upload, and its answer was lost.
                 return await call("head_object", Bucket=request["Bucket"], Key=request["Key"])
             if method == "delete_objects" and answer.get("Errors"):
-                raise NotDeletedError(answer["Errors"][0])
+                raise _not_deleted(answer["Errors"][0])
             return answer
 
         return await self._patience.keep_on(_place(request), once)
@@ -100,7 +102,7 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
             yield part.content
             return
         # The same version throughout: an object that is replaced in between is an error.
-        pinned = request | {"IfMatch": part.etag}
+        pinned = request | ({"IfMatch": part.etag} if part.etag else {})
         ranges = [
             f"bytes={part.first + at}-{part.first + min(at + _PIECE_BYTES, part.size) - 1}"
             for at in range(0, part.size, _PIECE_BYTES)
@@ -120,13 +122,13 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
             first = _first_byte(answer.get("ContentRange", ""))
             try:
                 if most is not None and size > most:
-                    return _Part(first, size, answer["ETag"], None)
+                    return _Part(first, size, answer.get("ETag", ""), None)
                 content = await body.read()
             finally:
                 body.close()
             if len(content) != size:
                 raise BrokenBodyError(f"has {len(content)} bytes, where {size} were announced")
-            return _Part(first, size, answer["ETag"], content)
+            return _Part(first, size, answer.get("ETag", ""), content)
 
         return await self._patience.keep_on(_place(request), once)
 
@@ -159,6 +161,12 @@ class PatientS3(S3FileSystem):  # type: ignore[misc]
             return False
 
     isdir = sync_wrapper(_isdir)
+
+
+def _not_deleted(refusal: Mapping[str, str]) -> NotDeletedError:
+    error = NotDeletedError(f"{refusal.get('Key')}: not deleted: {refusal.get('Message')}")
+    error.response = {"Error": dict(refusal)}
+    return error
 
 
 def _first_byte(content_range: str) -> int:

@@ -109,7 +109,8 @@ def test_a_category_for_each_image_is_no_series_for_each_image(cluster: str) -> 
     counts = [
         {"category": name, "error_type": None, "images": 1} for name in (*categories, None, "new")
     ]
-    metrics.add({"counts": counts, "bytes": 0, "spent": []}, 5)
+    metrics.add({"counts": counts, "bytes": 0, "spent": []})
+    metrics.left(5)
     series = wait_for("linescore_category_images_total", 1002, verb="many")
     name = f"{EXPORT_PREFIX}linescore_category_images_total"
     found = {
@@ -128,7 +129,8 @@ def test_without_ray_and_with_its_metrics_off_nothing_fails() -> None:
         "commit = {'counts': [{'category': 'a', 'error_type': None, 'images': 3}], 'bytes': 5,\n"
         "          'spent': [{'stage': 'decode', 'seconds': 1.0, 'images': 3}]}\n"
         "metrics = RunMetrics('score', {'a': 3})\n"
-        "metrics.add(commit, 1)\n"
+        "metrics.add(commit)\n"
+        "metrics.left(1)\n"
         "print('counted')\n"
     )
     done = subprocess.run(
