@@ -71,7 +71,8 @@ def test_the_endpoint_counts_what_the_report_counts(tiny_store: TinyStore, tmp_p
     report: dict[str, Any] = run_score(
         tiny_store.score_config(tmp_path / "s", manifest=manifest["manifest"], run_id="r")
     )
-    assert report["images"] == {"manifest": 22, "scored": 20, "errors": 2}
+    counts = {name: report["images"][name] for name in ("manifest", "scored", "errors")}
+    assert counts == {"manifest": 22, "scored": 20, "errors": 2}
 
     name = "linescore_images_total"
     series = wait_for(name, total(before, name, verb="score") + 22, verb="score")
