@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -95,6 +96,8 @@ def check_kills(
         assert found.num_rows > 0
     assert load_table(str(store), "night", "scores").num_rows == images - 1
 
+    check_report(store / "runs/night", len(points) + 2, images)
+
     published = (store / "published/night.json").stat().st_mtime_ns
     again = run_job("score", *arguments, address=address)
     assert again.returncode == 0
@@ -105,6 +108,19 @@ def check_kills(
     assert changed.returncode == 2
     assert "limits.min_side was 16, is now 20" in changed.stderr
     assert "Traceback" not in changed.stderr
+
+
+def check_report(folder: Path, attempts: int, images: int) -> None:
+    """The report knows every attempt, and the work of all of them outlived the kills."""
+    report = json.loads((folder / "report.json").read_text())
+    before = [attempt["committed_before"] for attempt in report["attempts"]]
+    assert len(before) == attempts
+    assert before[0] == 0
+    assert before == sorted(before)
+    assert before[-1] == report["committed_before"] == images
+    # A commit that a kill left unseen is made again: both have worked.
+    assert min(stage["images"] for stage in report["stages"]) >= images
+    assert f"{attempts} attempts" in (folder / "report.html").read_text()
 
 
 @pytest.mark.ray
