@@ -75,12 +75,12 @@ def plant(
     uri = new_bucket(s3_server, f"plant-{uuid.uuid4().hex[:8]}", files)
     for name, value in access_to(s3_server).items():
         monkeypatch.setenv(name, value)  # the test itself goes to the server
-    with faulty_proxy(s3_server, stall_s=1.5, seed=4) as proxy:
+    with faulty_proxy(s3_server, stall_s=1, seed=4) as proxy:
         yield Plant(uri, proxy, settings_for(proxy))
 
 
 def settings_for(proxy: FaultyProxy) -> tuple[str, ...]:
-    return (f"s3.endpoint_url={proxy.url}", "s3.read_timeout_s=0.75", "s3.connect_timeout_s=1")
+    return (f"s3.endpoint_url={proxy.url}", "s3.read_timeout_s=0.4", "s3.connect_timeout_s=1")
 
 
 def objects(server: str, uri: str) -> dict[str, bytes]:
@@ -210,7 +210,7 @@ def large_plant(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     uri = new_bucket(s3_server, f"large-{uuid.uuid4().hex[:8]}", files)
     for name, value in access_to(s3_server).items():
         monkeypatch.setenv(name, value)
-    with faulty_proxy(s3_server, stall_s=1.5, seed=4) as proxy:
+    with faulty_proxy(s3_server, stall_s=1, seed=4) as proxy:
         yield Plant(uri, proxy, settings_for(proxy))
 
 
@@ -228,8 +228,7 @@ def test_five_thousand_images_through_five_percent_of_each_fault(
             ("index", (f"source={plant.uri}/april", "name=april")),
             ("score", (f"manifest={store}/manifests/april.parquet", "run_id=april")),
         ):
-            more = (f"bundle={tiny_store.bundle}", "models.detector=false")
-            more = more if job == "score" else ()
+            more = (f"bundle={tiny_store.bundle}",) if job == "score" else ()
             said[job] = plant.run(job, f"store={store}", *settings, *more, timeout=1400)
         assert f"{IMAGES} images: {IMAGES} scored, 0 errors" in said["score"]
         scoring = storage.read_json(f"{store}/runs/april/report.json")["scoring"]
