@@ -143,9 +143,10 @@ def test_pinned_versions_are_installed_and_data_and_weights_stay_out(
     config: dict[str, Any],
 ) -> None:
     assert any("--constraint ~/linescore/constraints.txt" in c for c in config["setup_commands"])
-    ignored = set((ROOT / ".rayignore").read_text().split())
-    assert {"*.safetensors", "*.pt", "*.pth", "*.png", "*.jpg"} <= ignored
-    assert {".venv", "store", "*.safetensors", "*.pt"} <= set(config["rsync_exclude"])
+    lines = (ROOT / ".rayignore").read_text().splitlines()
+    ignored = {line.rstrip("/") for line in lines if line and not line.startswith("#")}
+    assert {"*.safetensors", "*.pt", "*.pth", "*.png", "*.jpg", "*.parquet", "store"} <= ignored
+    assert set(config["rsync_exclude"]) == ignored
 
 
 def test_the_file_holds_no_secret_and_no_account() -> None:
