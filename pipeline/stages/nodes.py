@@ -6,7 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import ray
 from ray._private import ray_constants
@@ -70,8 +71,17 @@ def loopback_only() -> Iterator[None]:
     os.environ[switch], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
+        _keep_token_private()
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
         os.environ.pop(switch)
         if given is not None:
             os.environ[switch] = given
+
+
+def _keep_token_private() -> None:
+    """Other users of the machine reach loopback too, and Ray writes its token readable for all."""
+    token = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):  # somebody else's file, or none: a token from the environment
+        if token.stat().st_mode & 0o077:
+            token.chmod(0o600)

@@ -72,11 +72,12 @@ def descendants(root: int) -> set[int]:
 @pytest.mark.ray
 @pytest.mark.timeout(200)
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
-def test_a_local_ray_listens_on_loopback_alone_and_asks_for_its_token() -> None:
+def test_a_local_ray_listens_on_loopback_alone_and_asks_for_its_token(tmp_path: Path) -> None:
+    environment = {k: v for k, v in job_environment(None).items() if k != "RAY_AUTH_MODE"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=ROOT,
-        env={k: v for k, v in job_environment(None).items() if k != "RAY_AUTH_MODE"},
+        env=environment | {"HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=180,
@@ -95,6 +96,7 @@ def test_a_local_ray_listens_on_loopback_alone_and_asks_for_its_token() -> None:
     }
     assert len(told["listening"]) > 4
     assert set(told["listening"]) <= loopback
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     (owner, said), (stranger, refused) = told["asked"]
     assert owner == 0, said
     assert stranger != 0
