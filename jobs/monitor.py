@@ -3,6 +3,7 @@
 import sys
 
 from jobs.command import DRIFT, FAILED, SUCCESS, Answer, exit_status
+from jobs.notices import notices
 from pipeline.config import MonitorConfig, parse
 
 
@@ -11,13 +12,14 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> Answer:
         config = parse(MonitorConfig, __doc__ or "", argv)
-        from pipeline.evaluation.monitor.run import run_monitor
-        from pipeline.report.monitor import monitor_summary
-        from pipeline.report.monitor_file import with_page
+        with notices("monitor", config.notify, config.store, config.run_id) as told:
+            from pipeline.evaluation.monitor.run import run_monitor
+            from pipeline.report.monitor import monitor_summary
+            from pipeline.report.monitor_file import with_page
 
-        report = run_monitor(config)
-        status = {"drift": DRIFT, "not_comparable": FAILED}.get(report["verdict"], SUCCESS)
-        return Answer(monitor_summary(with_page(report, html=config.html)), status)
+            report = with_page(run_monitor(config), html=config.html)
+            status = {"drift": DRIFT, "not_comparable": FAILED}.get(report["verdict"], SUCCESS)
+            return Answer(monitor_summary(told.done(report, status)), status)
 
     return exit_status(job)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.sections import RunId, Section
+from pipeline.config.sections import RunId, S3Config, Section
+from pipeline.config.watching import NotifyConfig
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -75,6 +76,11 @@ class MonitorConfig(Section):
     """How large a change has to be."""
     html: bool = True
     """Write report.html."""
+
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told at the end; what is told says the verdict."""
 
     @field_validator("policies", "thresholds", "scores", "roles", mode="before")
     @classmethod

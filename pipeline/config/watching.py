@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipeline.config.sections import RunId, Section
+from pipeline.config.sections import RunId, S3Config, Section
 
 
 class HookConfig(Section):
@@ -37,3 +37,5 @@ class ReportConfig(Section):
     """A published run of jobs/score.py."""
     store: str
     """The store with the run; the page is written to <store>/runs/<run id>/report.html."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""

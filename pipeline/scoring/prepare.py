@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,8 +23,10 @@ from pipeline.tables.patience import StoreAwayError, StoreBrokenError
 
 # An uncompressed RGB image of the largest size that is decoded has 600 MB.
 MAX_BYTES = 1_000_000_000
-# Reads of a remote store that a task has in flight; what more would bring stands in docs/s3.md.
-READS_IN_FLIGHT = 8
+# Reads of a remote store that a task has in flight, and bytes that they may bring: a whole block,
+# so that one slow answer does not make others wait for their turn.
+READS_IN_FLIGHT = 32
+_BYTES_IN_FLIGHT = 256 * 1024**2
 T = TypeVar("T")
 # Waits between tries grow from this, in seconds, with jitter, so that workers that were
 # refused together don't come back together.
@@ -103,13 +106,25 @@ class Failure:
 
 def prepare(uri: str, sha256: str | None, options: PrepareOptions) -> Prepared | Failure:
     """Reads, checks, decodes and resizes one image; never raises for what the image is."""
-    image = read_image(uri, sha256, options)
+    return prepare_content(uri, fetch(uri, options.attempts, options.max_bytes), sha256, options)
+
+
+def prepare_content(
+    uri: str, content: bytes | Failure, sha256: str | None, options: PrepareOptions
+) -> Prepared | Failure:
+    """The same of a file that was read, or could not be."""
+    image = _decoded(uri, content, sha256, options)
     return image if isinstance(image, Failure) else _resized(image, options)
 
 
 def read_image(uri: str, sha256: str | None, options: PrepareOptions) -> DecodedImage | Failure:
     """Reads, checks and decodes one image; never raises for what the image is."""
-    content = fetch(uri, options.attempts, options.max_bytes)
+    return _decoded(uri, fetch(uri, options.attempts, options.max_bytes), sha256, options)
+
+
+def _decoded(
+    uri: str, content: bytes | Failure, sha256: str | None, options: PrepareOptions
+) -> DecodedImage | Failure:
     if isinstance(content, Failure):
         return content
     if options.verify and sha256 is not None:
@@ -137,12 +152,27 @@ def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
     )
 
 
-def each_in_flight(read: Callable[[str], T], uris: Sequence[str]) -> list[T]:
-    """Results of a read for each URI, in order; of a remote store several at once."""
+def each_in_flight(
+    read: Callable[[str], T], uris: Sequence[str], most: int = READS_IN_FLIGHT
+) -> Iterator[T]:
+    """Results of a read for each URI, in order; of a remote store up to `most` ahead."""
     if not any(storage.is_remote(uri) for uri in uris):
-        return [read(uri) for uri in uris]
-    with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-        return list(pool.map(read, uris))
+        yield from map(read, uris)
+        return
+    with ThreadPoolExecutor(most) as pool:
+        ahead: deque[Future[T]] = deque()
+        for uri in uris:
+            ahead.append(pool.submit(read, uri))
+            if len(ahead) >= most:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def reads_ahead(sizes: Iterable[int | None]) -> int:
+    """How many files of these sizes, in bytes, may be held while the first is decoded."""
+    largest = max((size for size in sizes if size), default=1)
+    return max(1, min(READS_IN_FLIGHT, _BYTES_IN_FLIGHT // largest))
 
 
 def fetch(uri: str, attempts: int, max_bytes: int = MAX_BYTES) -> bytes | Failure:

@@ -92,12 +92,14 @@ def build_chain(
             plan.given, batch_format="pyarrow", batch_size=None, num_cpus=DECODE_CPUS
         )
     rows = rows.repartition(target_num_rows_per_block=plan.block_rows)
+    # Of a remote archive two blocks at a time: one waits for its slowest read, the other decodes.
+    decode_cpus = DECODE_CPUS / 2 if storage.is_remote(plan.manifest) else DECODE_CPUS
     rows = rows.map_batches(
         timed(prepare_block, "decode"),
         fn_kwargs={"options": plan.options},
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=DECODE_CPUS,
+        num_cpus=decode_cpus,
         max_retries=TASK_RETRIES,
     )
     for pool in plan.pools:

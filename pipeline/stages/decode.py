@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
 from pipeline.scoring.isolated import IsolatedPreparer
-from pipeline.scoring.prepare import Failure, Prepared, PrepareOptions, prepare
+from pipeline.scoring.prepare import (
+    Failure,
+    Prepared,
+    PrepareOptions,
+    each_in_flight,
+    fetch,
+    prepare_content,
+    reads_ahead,
+)
 from pipeline.stages.attempts import attempt
 from pipeline.stages.columns import pack
-from pipeline.tables import storage
 
 SQUARE = "square"
 LETTERBOXED = "letterboxed"
@@ -34,9 +40,6 @@ MANIFEST_COLUMNS = [
 
 # Of `ImageFacts`.
 _FACTS = ("brightness", "contrast", "sharpness")
-
-# Reads in flight per task on a remote store, where a read mostly waits.
-_REMOTE_READS = 8
 
 
 def prepare_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
@@ -60,10 +63,15 @@ def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | F
     if attempt():
         with IsolatedPreparer() as isolated:
             return [isolated.prepare(*item, options) for item in zip(uris, digests, strict=True)]
-    if any(storage.is_remote(uri) for uri in uris):
-        with ThreadPoolExecutor(_REMOTE_READS) as pool:
-            return list(pool.map(prepare, uris, digests, [options] * len(uris)))
-    return [prepare(*item, options) for item in zip(uris, digests, strict=True)]
+    sizes = rows.column("bytes").to_pylist() if "bytes" in rows.column_names else []
+    contents = each_in_flight(
+        lambda uri: fetch(uri, options.attempts, options.max_bytes), uris, reads_ahead(sizes)
+    )
+    # Reads go on while the images before them are decoded, on the task's one CPU.
+    return [
+        prepare_content(uri, content, digest, options)
+        for uri, content, digest in zip(uris, contents, digests, strict=True)
+    ]
 
 
 def _with_results(

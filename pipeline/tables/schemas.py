@@ -114,7 +114,10 @@ MODEL_COLUMNS = {
     "features": ("anomaly_score", "anomaly_cells", "anomaly_pooled"),
     "classifier": ("defect_logit", "defect_probability"),
 }
-MANIFEST_PART = (IMAGE_ID.name, _URI.name, _CATEGORY.name, *(label.name for label in _LABELS))
+MANIFEST_PART = (
+    *(IMAGE_ID.name, _URI.name, _CATEGORY.name, _BYTES.name),
+    *(label.name for label in _LABELS),
+)
 ORIGINS = ("origin", "features_origin")
 IMAGE_FACTS = tuple(
     name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -23,7 +24,15 @@ from pipeline.images.decode import DecodeLimits
 from pipeline.images.facts import image_facts
 from pipeline.images.geometry import LETTERBOX_GREY
 from pipeline.scoring import prepare as module
-from pipeline.scoring.prepare import Failure, Prepared, PrepareOptions, fetch, prepare
+from pipeline.scoring.prepare import (
+    Failure,
+    Prepared,
+    PrepareOptions,
+    each_in_flight,
+    fetch,
+    prepare,
+    reads_ahead,
+)
 from pipeline.tables import storage
 
 LIMITS = DecodeLimits(max_pixels=100_000, min_side=16)
@@ -314,3 +323,30 @@ def test_facts_are_of_the_whole_image_and_only_where_they_are_asked_for(tmp_path
     assert prepared(prepare(uri, None, OPTIONS)).facts is None
     found = prepared(prepare(uri, None, replace(OPTIONS, facts=True))).facts
     assert found == image_facts(PIXELS)
+
+
+def test_remote_reads_go_ahead_as_far_as_allowed_and_come_in_order() -> None:
+    started: list[str] = []
+    go = threading.Event()
+    lock = threading.Lock()
+
+    def read(uri: str) -> str:
+        with lock:
+            started.append(uri)
+        assert go.wait(20)
+        return uri.upper()
+
+    uris = [f"memory://{number:02d}" for number in range(20)]
+    threading.Timer(0.3, go.set).start()
+    found = each_in_flight(read, uris, 5)
+    assert next(found) == uris[0].upper()
+    assert len(started) <= 10  # five at once, and those that took their places
+    assert list(found) == [uri.upper() for uri in uris[1:]]
+    assert sorted(started) == uris
+
+
+def test_few_large_files_are_held_and_many_small_ones() -> None:
+    assert reads_ahead([10_000] * 40) == 32
+    assert reads_ahead([None, 100 * 1024**2]) == 2
+    assert reads_ahead([10**9]) == 1
+    assert reads_ahead([]) == 32
