@@ -96,7 +96,7 @@ def test_three_nights_make_the_tables_of_one_whole_run(
     runs = ["night1", "night2", "night3", "night4"]
     assert rows(store, runs, "scores").equals(rows(folder / "calm", ["whole"], "scores"))
     errors = rows(store, runs, "errors")["error_type"].to_pylist()
-    assert sorted(errors) == ["decode_error", "not_found"]
+    assert sorted(errors) == ["not_an_image", "not_found"]
     record = json.loads((store / "published/night3.json").read_text())
     assert sorted(record["needs"]) == ["night1", "night2"]
     assert json.loads((store / "published/night4.json").read_text())["tables"] == {}

@@ -114,20 +114,29 @@ def take_from(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
     Args:
         plan: of what is skipped; the rest of it is made anew.
         task: what the run has to give.
-        offers: what there is.
+        offers: what there is. A run of which one table is damaged gives nothing.
     """
+    while True:
+        try:
+            return _taken(plan, task, offers)
+        except DamagedTableError as error:
+            offers.damaged(error)
+            rest = tuple(run for run in offers.runs if run.run_id != error.run_id)
+            if len(rest) == len(offers.runs):
+                raise
+            offers = replace(offers, runs=rest)
+
+
+def _taken(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
     fresh = replace(compute_all(plan.images, task), runs=offers.runs, skipped=plan.skipped)
     order = sorted(range(len(offers.runs)), key=lambda n: -_worth(offers.runs[n], task))
     for number in order:
         if not _worth(offers.runs[number], task) or not _open_ones(fresh).any():
             break
-        try:
-            _carry(fresh, task, number)
-        except DamagedTableError as error:
-            offers.damaged(error)
+        _carry(fresh, task, number)
     if "features" not in task.terms.models:
         return fresh
-    return _take_features(fresh, task, offers)
+    return _take_features(fresh, task)
 
 
 def _open_ones(plan: ReusePlan) -> np.ndarray:
@@ -184,19 +193,19 @@ def _carry(plan: ReusePlan, task: Task, number: int) -> None:
         plan.compute[places[use]] &= ~bits[use]
 
 
-def _take_features(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
+def _take_features(plan: ReusePlan, task: Task) -> ReusePlan:
     """Finds stored features for distances that are to be computed, or features to be kept."""
     bit = np.uint8(BITS["features"])
     lacking = (plan.compute & bit) > 0
     to_keep = KEPT.index(task.terms.kept)
     to_compute = max(to_keep, KEPT.index(task.anomaly_score))
-    stored = _stored_in(plan, task, offers, (lacking, to_compute))
+    stored = _stored_in(plan, task, (lacking, to_compute))
     found = stored != NOBODY
     plan.features[found] = stored[found]
     plan.compute[found] &= ~bit
     kept_in: set[int] = set()
     if to_keep:
-        kept = _stored_in(plan, task, offers, (~lacking, to_keep))
+        kept = _stored_in(plan, task, (~lacking, to_keep))
         kept_in = {int(number) for number in np.unique(kept[~plan.skipped])} - {NOBODY}
         # What is to be kept and lies nowhere has to be computed, whatever the columns say.
         plan.compute[~lacking & (kept == NOBODY)] |= bit
@@ -207,15 +216,12 @@ def _take_features(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
     return replace(plan, kept_in=tuple(plan.runs[number].run_id for number in sorted(kept_in)))
 
 
-def _stored_in(
-    plan: ReusePlan, task: Task, offers: Offers, what: tuple[np.ndarray, int]
-) -> np.ndarray:
+def _stored_in(plan: ReusePlan, task: Task, what: tuple[np.ndarray, int]) -> np.ndarray:
     """The latest run that keeps enough features of each image.
 
     Args:
         plan: of the images.
         task: what the run has to give.
-        offers: what there is.
         what: (N,) bool, the images in question, and how much must be kept, as a place in KEPT.
 
     Returns:
@@ -230,12 +236,8 @@ def _stored_in(
             continue
         if not (wanted & (stored == NOBODY)).any():
             break
-        try:
-            ids = [listed_ids(file) for file in run.tables["features"]]
-        except DamagedTableError as error:
-            offers.damaged(error)
-            continue
-        for listed in ids:
+        for file in run.tables["features"]:
+            listed = listed_ids(file)
             places, there = plan.images.find(listed)
             mine = places[there]
             stored[mine[wanted[mine] & (stored[mine] == NOBODY)]] = number
