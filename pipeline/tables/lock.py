@@ -159,6 +159,19 @@ def in_use(run_folder: str, times: LockTimes | None = None) -> str | None:
     return f"process {holder.pid} on {holder.host}"
 
 
+def is_dead(record: Any) -> bool:
+    """Whether a lock's record is of a process of this machine that is gone; never waits."""
+    try:
+        holder = Holder(**record)
+    except TypeError:
+        return False
+    return _gone(holder, _myself())
+
+
+def _gone(holder: Holder, me: Holder) -> bool:
+    return holder.space == me.space and _start_of(holder.pid) != holder.process_start
+
+
 def _acquire(folder: str, what: str, times: LockTimes) -> RunLock:
     me = _myself()
     while True:
@@ -185,7 +198,7 @@ def _acquire(folder: str, what: str, times: LockTimes) -> RunLock:
 def _lives(folder: str, number: int, seen: Holder, times: LockTimes) -> bool:
     """Whether a holder is alive: known at once on its own machine, else by its beat."""
     me = _myself()
-    if seen.space == me.space and _start_of(seen.pid) != seen.process_start:
+    if _gone(seen, me):
         return False
     if seen.space == me.space and seen.pid == me.pid:
         return True  # another thread of this process

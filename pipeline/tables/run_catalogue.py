@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
+from pipeline.tables.lock import LOCKS, is_dead
 from pipeline.tables.run_files import owner, store_files
 from pipeline.tables.runs import RunPlaces
 
@@ -18,8 +19,8 @@ PUBLISHED, FITTED, IN_USE, UNFINISHED = "published", "fitted", "in use", "unfini
 DELETING, DAMAGED, LEFTOVER = "being deleted", "damaged", "leftover"
 FINISHED = (PUBLISHED, FITTED)
 
-# A process that works on a run leaves a file of one of these names in its folder.
-_LOCK = re.compile(r"(lock\.json|locks/[^/]+\.json)")
+# A process that works on a run leaves a file of such a name in its folder.
+_LOCK = re.compile(LOCKS + r"/[^/]+\.json")
 # Records are small files: reading them waits for the store, not for the processor.
 _READERS = 16
 
@@ -185,7 +186,7 @@ def _state(places: RunPlaces, kind: str | None, records: Records, files: Mapping
     marker = f"{folder}/{places.deletion.rpartition('/')[2]}"
     checks = (
         (marker in files, DELETING),
-        (bool(locks(places.run_id, files)), IN_USE),
+        (bool(locks(places.run_id, files)) and not is_dead(records.lock), IN_USE),
         (bool(records.problems), DAMAGED),
         (records.published is not None, PUBLISHED),
         (kind == "fit" and records.report is not None, FITTED),

@@ -33,6 +33,8 @@ TAKES_ID = {
     "fit": ["manifest=m"],
     "calibrate": [],
     "evaluate": ["policies=p"],
+    "monitor": ["reference=r"],
+    "report": [],
     "runs": ["action=show"],
 }
 

@@ -24,7 +24,8 @@ def store(tmp_path: Path) -> str:
 def test_every_state_is_told_from_the_others(store: str) -> None:
     put_published(store, "monday")
     put_unfinished(store, "tuesday")
-    storage.write_json(storage.join(put_unfinished(store, "now").folder, "lock.json"), {"pid": 1})
+    lock = "locks/00000001.json"
+    storage.write_json(storage.join(put_unfinished(store, "now").folder, lock), {"pid": 1})
     put_fit(store, "fit-1", "b1", "ab" * 32)
     storage.write_json(storage.join(put_published(store, "going").deletion), {})
     storage.write_bytes(f"{store}/published/broken.json", b"{")

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import InputError, RunError
 from pipeline.tables import storage
+from pipeline.tables.lock import locked
 from pipeline.tables.run_catalogue import read_catalogue
 from pipeline.tables.run_deletion import DeletionPlan, delete, plan_deletion, refusal
 from pipeline.tables.run_files import list_files
@@ -233,8 +234,8 @@ def test_a_calibration_that_can_not_be_read_may_be_on_any_run(store: str) -> Non
     assert "bundles/b7/thresholds.json: can't be read as JSON" in why(store, "monday")
 
 
-@pytest.mark.parametrize("lock", ["lock.json", "locks/0000000003.json"])
-def test_a_run_that_a_process_works_on_is_kept_unless_forced(store: str, lock: str) -> None:
+def test_a_run_that_a_process_works_on_is_kept_unless_forced(store: str) -> None:
+    lock = "locks/00000003.json"
     storage.write_json(storage.join(put_unfinished(store, "now").folder, lock), {"pid": 1})
     put_published(store, "monday")
     assert f"runs/now/{lock}" in why(store, "monday", "now")
@@ -242,6 +243,17 @@ def test_a_run_that_a_process_works_on_is_kept_unless_forced(store: str, lock: s
     assert refusal(forced) is None
     delete(forced, nothing)
     assert of_run(store, "now") == []
+
+
+def test_the_lock_of_a_process_that_is_gone_keeps_nothing(store: str) -> None:
+    folder = put_unfinished(store, "now").folder
+    with locked(folder, "now"):
+        assert "runs/now/locks/" in why(store, "now")
+        (name,) = storage.list_names(f"{folder}/locks")
+        record = storage.read_json(f"{folder}/locks/{name}")
+    # As a killed process leaves it: its id is another's by now.
+    storage.write_json(f"{folder}/locks/{name}", record | {"process_start": "1"})
+    assert refusal(plan(store, "now")) is None
 
 
 def test_a_fit_takes_its_bundle_with_it_unless_that_is_used(store: str) -> None:
