@@ -50,7 +50,7 @@ def test_an_outage_stops_the_run_and_the_same_command_finishes_it(
 
     away.rename(archive)
     report = run_score(config)
-    assert report["images"] == {"manifest": 24, "scored": 24, "errors": 0}
+    assert {"manifest": 24, "scored": 24, "errors": 0}.items() <= report["images"].items()
     assert report["resumed"] is True
     assert load_table(str(tmp_path / "s"), "night", "errors").num_rows == 0
     assert load_table(str(tmp_path / "s"), "night", "scores").num_rows == 24
