@@ -298,7 +298,7 @@ def test_a_published_run_is_told_and_the_webhook_stays_out_of_its_record(
     done = run_job("score", *arguments(tiny_store, store), hook, address=cluster)
     assert done.returncode == 0, done.stderr
     (told,) = web.posts
-    assert told["images"] == {"manifest": 40, "scored": 40, "errors": 0}
+    assert {"manifest": 40, "scored": 40, "errors": 0}.items() <= told["images"].items()
     assert told["page"] == str(store / "runs/night/report.html")
     assert (store / "runs/night/report.html").exists()
     record = (store / "runs/night/run.json").read_text()

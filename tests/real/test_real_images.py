@@ -104,7 +104,8 @@ def expected(real_run: RealRun, shared: Path) -> dict[str, dict[str, float]]:
 def test_every_image_is_indexed_scored_and_none_lost(real_run: RealRun) -> None:
     counts = {entry["category"]: entry["images"] for entry in real_run.report["categories"]}
     assert counts == {"grid": 17, "hazelnut": 51, "magnetic_tile": 279}
-    assert real_run.report["images"] == {"manifest": 347, "scored": 347, "errors": 0}
+    images = real_run.report["images"]
+    assert {"manifest": 347, "scored": 347, "errors": 0}.items() <= images.items()
     stray = {Path(entry["uri"]).name for entry in real_run.index["stray"]}
     assert stray == {"README.md", "license.txt", "readme.txt"}
     assert real_run.index["missing_masks"] == []
