@@ -231,13 +231,14 @@ def remove(uri: str) -> None:
 
 
 def remove_empty(folder: str) -> None:
-    """Removes a folder and the one around it where nothing is in them; S3 has no folders."""
-    if not is_remote(folder):
-        for path in (folder, os.path.dirname(folder)):  # noqa: PTH120
-            try:
-                os.rmdir(path)  # noqa: PTH106
-            except OSError:
-                return
+    """Removes a folder, and the two around it, as far as nothing is in them; S3 has no folders."""
+    path = folder
+    for _ in range(0 if is_remote(folder) else 3):
+        try:
+            os.rmdir(path)  # noqa: PTH106
+        except OSError:
+            return
+        path = os.path.dirname(path)  # noqa: PTH120
 
 
 def list_names(folder: str) -> list[str]:

@@ -45,7 +45,7 @@ def test_a_reference_of_other_categories(line: Line, capsys: pytest.CaptureFixtu
         ({"run_id": None}, "give run_id= (the run that is looked at), freeze=, or both"),
         ({"reference": "lost"}, "reference: run lost: isn't in the store"),
         ({"run_id": "lost"}, "run_id: run lost: isn't in the store"),
-        ({"run_id": "../night"}, "run_id: String should match pattern"),
+        ({"run_id": "../night"}, "run_id: a run id has letters, digits"),
         ({"freeze": "a b"}, "freeze: String should match pattern"),
         ({"scores": "anomaly"}, "scores: anomaly: is no score of first; it has "),
         ({"scores": "brightness"}, "scores: brightness: is no score of first; it has "),
