@@ -166,6 +166,7 @@ def test_an_unchanged_bundle_reads_no_image_and_takes_labels_from_the_new_manife
     assert set(scores(store, "three")["origin"].to_pylist()) == {"two"}
 
 
+@pytest.mark.slow
 def test_reuse_can_be_switched_off(tiny_store: TinyStore, store: Path, tmp_path: Path) -> None:
     manifest = moved(tiny_store, tmp_path)
     report = run(tiny_store, store, "two", manifest=manifest, reuse=False, max_unreachable=1)
@@ -184,6 +185,7 @@ def test_changed_gaussians_start_from_stored_features(
     assert json.loads((store / "published/two.json").read_text())["needs"] == ["one"]
 
 
+@pytest.mark.slow
 def test_one_category_with_another_gaussian_leaves_the_others_alone(
     tiny_store: TinyStore, store: Path, anew: Rescored, tmp_path: Path
 ) -> None:
@@ -199,7 +201,14 @@ def test_one_category_with_another_gaussian_leaves_the_others_alone(
         same(mine, wanted, MODEL_COLUMNS["features"])
 
 
-@pytest.mark.parametrize("changed", [("classifier",), ("detector",), ("detector", "features")])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("classifier",),
+        pytest.param(("detector",), marks=pytest.mark.slow),
+        pytest.param(("detector", "features"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_changed_model_alone_sees_the_images(
     tiny_store: TinyStore, store: Path, anew: Rescored, changed: tuple[str, ...]
 ) -> None:
@@ -212,6 +221,7 @@ def test_a_changed_model_alone_sees_the_images(
     assert set(scores(store, "two")["origin"].to_pylist()) == {"one"}
 
 
+@pytest.mark.slow
 def test_models_that_are_off_are_not_carried(
     tiny_store: TinyStore, store: Path, tmp_path: Path
 ) -> None:
@@ -294,8 +304,9 @@ def with_score(tiny: TinyStore, store: Path, score: str, shift: float) -> str:
     ("settings", "decoded"),
     [
         ({"limits": {"min_side": 20}}, 40),  # the earlier run took smaller ones
-        ({"limits": {"min_side": 10}}, 0),
-        ({"keep_features": "pooled"}, 0),  # they are kept where they are
+        pytest.param({"limits": {"min_side": 10}}, 0, marks=pytest.mark.slow),
+        # They are kept where they are.
+        pytest.param({"keep_features": "pooled"}, 0, marks=pytest.mark.slow),
     ],
 )
 def test_settings_that_a_carried_row_would_not_meet_are_computed_anew(
@@ -306,6 +317,7 @@ def test_settings_that_a_carried_row_would_not_meet_are_computed_anew(
     assert report["images"]["decoded"] == decoded
 
 
+@pytest.mark.slow
 def test_features_that_are_to_be_kept_and_are_not_yet_are_computed(
     tiny_store: TinyStore, tmp_path: Path
 ) -> None:
@@ -324,7 +336,7 @@ def test_features_that_are_to_be_kept_and_are_not_yet_are_computed(
     ("table", "changed"),
     [("scores", "classifier"), ("detections", "classifier"), ("features", "features")],
 )
-@pytest.mark.parametrize("how", ["flip", "gone"])
+@pytest.mark.parametrize("how", ["flip", pytest.param("gone", marks=pytest.mark.slow)])
 def test_a_damaged_table_is_not_taken_from(
     tiny_store: TinyStore, store: Path, anew: Rescored, table: str, changed: str, how: str
 ) -> None:

@@ -78,7 +78,7 @@ def rows(store: Path, runs: list[str], table: str) -> pa.Table:
     return found.select(names).sort_by("image_id")
 
 
-@pytest.mark.parametrize("how", ["skip_scored", "since_run"])
+@pytest.mark.parametrize("how", ["skip_scored", pytest.param("since_run", marks=pytest.mark.slow)])
 def test_three_nights_make_the_tables_of_one_whole_run(
     tiny_store: TinyStore, folder: Path, how: str
 ) -> None:
@@ -132,7 +132,7 @@ def test_the_set_of_runs_is_settled_when_a_run_starts(
         run(tiny_store, folder, "m24", run_id="night2")
 
 
-@pytest.mark.parametrize("how", ["deleted", "damaged"])
+@pytest.mark.parametrize("how", ["deleted", pytest.param("damaged", marks=pytest.mark.slow)])
 def test_a_run_that_continues_says_which_run_it_lost(
     tiny_store: TinyStore, folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
