@@ -392,6 +392,7 @@ def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_driver_leaves_a_run_that_the_same_command_finishes(
     tiny_store: TinyStore, store: Path, anew: Rescored, cluster: str
