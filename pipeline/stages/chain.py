@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -138,6 +139,8 @@ def quiet() -> None:
     # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.
     context.raise_original_map_exception = True
     context.wait_for_min_actors_s = _ACTOR_START_S
+    # Bounded retries have no other name in this version, which is pinned below the one without it.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # What goes wrong is raised, and told by the job; here it would come with a traceback.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
