@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
@@ -24,6 +24,11 @@ from pipeline.tables.manifest import with_all_columns
 
 # Rows to which columns of earlier runs are added at once: many to a file that is opened for them.
 _GIVEN_ROWS = 1024
+# Tasks that mostly wait for a remote archive: where one in five reads is throttled, reset or
+# stalls, nearly every block waits for a slow one, so many wait side by side. The share of a CPU is
+# no more than a token, as Ray Data gives each stage a part of the CPUs only.
+_WAITING_TASKS = 6
+_WAITING_CPUS = 0.03
 # A model that takes longer to load than this hangs rather than loads.
 _ACTOR_START_S = 900
 
@@ -93,14 +98,14 @@ def build_chain(
             plan.given, batch_format="pyarrow", batch_size=None, num_cpus=DECODE_CPUS
         )
     rows = rows.repartition(target_num_rows_per_block=plan.block_rows)
-    # Of a remote archive two blocks at a time: one waits for its slowest read, the other decodes.
-    decode_cpus = DECODE_CPUS / 2 if storage.is_remote(plan.manifest) else DECODE_CPUS
+    remote = storage.is_remote(plan.manifest)
     rows = rows.map_batches(
         timed(prepare_block, "decode"),
         fn_kwargs={"options": plan.options},
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=decode_cpus,
+        num_cpus=_WAITING_CPUS if remote else DECODE_CPUS,
+        compute=TaskPoolStrategy(size=_waiting_tasks()) if remote else None,
         max_retries=TASK_RETRIES,
     )
     for pool in plan.pools:
@@ -123,6 +128,12 @@ def build_chain(
         num_cpus=COMMIT_CPUS,
         max_retries=TASK_RETRIES,
     )
+
+
+def _waiting_tasks() -> int:
+    """Tasks at once that mostly wait for a remote archive: more than CPUs, but no multitude."""
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    return max(_WAITING_TASKS, 2 * cpus)
 
 
 def _resources(plan: PoolPlan) -> dict[str, float]:
