@@ -153,9 +153,13 @@ def test_twenty_kills_in_a_row_at_any_moment_change_no_table(
     settings = {"manifest": manifest, "bundle": tiny_store.bundle, "run_id": "night"}
     settings |= {"commit_rows": COMMIT_ROWS, "block_rows": COMMIT_ROWS, "file_rows": 50}
     calm = tmp_path / "calm"
-    run_score(ScoreConfig.model_validate(settings | {"store": str(calm)}))
+    started = time.monotonic()
+    arguments = [f"{key}={value}" for key, value in (settings | {"store": calm}).items()]
+    assert run_job("score", *arguments, address=cluster).returncode == 0
+    whole_s = time.monotonic() - started
     moments = random.Random(20)
     store, kills, finished = tmp_path / "killed-0", 0, 0
+    left: list[int] = []
     while kills < 20 or not (store / "published/night.json").exists():
         arguments = [f"{key}={value}" for key, value in (settings | {"store": store}).items()]
         driver = subprocess.Popen(
@@ -167,13 +171,15 @@ def test_twenty_kills_in_a_row_at_any_moment_change_no_table(
             text=True,
         )
         try:
-            _, errors = driver.communicate(timeout=moments.uniform(1, 16) if kills < 20 else 300)
+            wait = moments.uniform(0.1, 1) * whole_s if kills < 20 else 300
+            _, errors = driver.communicate(timeout=wait)
             assert driver.returncode == 0, errors
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.communicate()
             kills += 1
-            print(f"kill {kills}: {count(store, 'runs/night/' + COMMITS)} commits")
+            left.append(count(store, f"runs/night/{COMMITS}"))
+            print(f"kill {kills}: {left[-1]} commits")
             continue
         for name in ("scores", "detections", "errors"):
             found = load_table(str(store), "night", name)
@@ -182,3 +188,6 @@ def test_twenty_kills_in_a_row_at_any_moment_change_no_table(
         if kills < 20:
             store = tmp_path / f"killed-{finished}"
     print(f"{kills} kills, {finished} runs finished")
+    # They came before the first commit, and after some.
+    assert len(set(left)) > 3
+    assert max(left) > 0
