@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.reading import parse
-from pipeline.config.sections import RunId, Section
+from pipeline.config.sections import RunId, S3Config, Section
 
 _RULES = ("keep_last", "keep_days", "unfinished_days")
 # Runs that a verb is given, at least and at most.
@@ -49,6 +49,8 @@ class RunsConfig(Section):
     """With prune: unfinished runs that were begun longer ago go too; empty: they are kept."""
     output: Literal["text", "json"] = "text"
     """Text for people or JSON for programs; `--json` is short for the latter."""
+    s3: S3Config = S3Config()
+    """How a store in S3 is reached."""
 
     @field_validator("run_id", "keep", mode="before")
     @classmethod
