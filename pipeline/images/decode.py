@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
@@ -75,6 +76,9 @@ _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
     8: lambda p: p.swapaxes(0, 1)[::-1],
 }
+
+# The marker EOI (ITU-T T.81, B.1.1.3).
+_JPEG_END = b"\xff\xd9"
 
 # How Pillow and Python word a file that ends too early ("cannot load this image": no pixel data
 # was reached at all; "chunk b''": a PNG stops between two chunks).
@@ -176,11 +180,31 @@ def _decode(plugin: type[ImageFile], data: bytes, limits: DecodeLimits) -> Decod
         # (a frame beyond its canvas) and WebP keep theirs: `decode` maps it to too_large.
         size = (image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH])
         image.im = Image.new(mode, size).im
-    image.load()
-    upright = _UPRIGHT[_orientation(image)]
-    pixels = np.ascontiguousarray(upright(_rgb(image)))
+    found = _fast_jpeg(image, data) if isinstance(image, JpegImageFile) else None
+    if found is None:
+        image.load()
+        found = _rgb(image)
+    pixels = np.ascontiguousarray(_UPRIGHT[_orientation(image)](found))
     height, width = pixels.shape[:2]
     return DecodedImage(pixels, width, height, str(image.format), mode)
+
+
+def _fast_jpeg(image: JpegImageFile, data: bytes) -> NDArray[np.uint8] | None:
+    """(H, W, 3) by OpenCV, two thirds of Pillow's time; None: Pillow has to look at the file.
+
+    Both call libjpeg-turbo and give the same pixels. But OpenCV says nothing of a file that ends
+    too early, so that one whose end isn't there is left to Pillow.
+    """
+    grey = image.mode == "L"
+    if not (grey or image.mode == "RGB") or data[-2:] != _JPEG_END:
+        return None
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    content = np.frombuffer(data, np.uint8)
+    # The orientation is undone for all formats alike, later.
+    pixels = cv2.imdecode(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None or pixels.shape[:2] != (image.height, image.width):
+        return None
+    return np.stack([pixels] * 3, axis=-1) if grey else np.asarray(pixels, np.uint8)
 
 
 def _check_header(image: ImageFile, limits: DecodeLimits) -> None:

@@ -18,10 +18,27 @@ def resize_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """(H, W, 3) to (size, size, 3): bilinear with antialiasing, the aspect ratio not kept.
 
     The same arithmetic as torchvision's resize of the PIL image, so features match those of
-    models trained that way.
+    models trained that way. A square that is halved once or more PyTorch does with vector
+    instructions, in a quarter to an eighth of Pillow's time, and at most a value in a thousand is
+    one level off. At other ratios a tenth to a quarter of the values would be, and distances would
+    change by up to 4 %.
     """
-    resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-    return np.array(resized)
+    height, width = pixels.shape[:2]
+    if height != width or not _is_halved(width, size):
+        return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    # Here, as many a job that prepares no image for a model reads this module.
+    import torch
+    from torch.nn.functional import interpolate
+
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    resized = interpolate(planes, (size, size), mode="bilinear", antialias=True)
+    return np.asarray(resized[0].permute(1, 2, 0).contiguous().numpy())
+
+
+def _is_halved(side: int, size: int) -> bool:
+    """Whether `side` is `size` times a power of two."""
+    times = side // size
+    return side % size == 0 and times & (times - 1) == 0
 
 
 def letterbox(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

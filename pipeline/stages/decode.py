@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import cv2
 import numpy as np
@@ -59,6 +60,8 @@ def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | F
     process that may die.
     """
     cv2.setNumThreads(1)  # a task reserves one CPU
+    if options.square:
+        _one_thread()
     uris, digests = rows.column("uri").to_pylist(), rows.column("sha256").to_pylist()
     if attempt():
         with IsolatedPreparer() as isolated:
@@ -72,6 +75,14 @@ def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | F
         prepare_content(uri, content, digest, options)
         for uri, content, digest in zip(uris, contents, digests, strict=True)
     ]
+
+
+@cache
+def _one_thread() -> None:
+    """The same for the resize to the square."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _with_results(
