@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from pipeline.models.precision import FLOAT32
 from pipeline.models.resnet import Trunk, default_device, in_fixed_batches
 from pipeline.models.specs import FeatureLayout
 
@@ -42,6 +43,7 @@ class Backbone:
         layout: FeatureLayout,
         batch_size: int,
         what: str = "backbone.weights",
+        precision: str = FLOAT32,
     ) -> None:
         """Loads the weights.
 
@@ -51,7 +53,7 @@ class Backbone:
         self.layout = layout
         self.device = default_device()
         self._batch_size = batch_size
-        self._trunk = Trunk(state, layout.last_layer, what).to(self.device)
+        self._trunk = Trunk(state, layout.last_layer, what).settled(precision).to(self.device)
 
     def features(self, images: np.ndarray) -> Features:
         """Features of (N, S, S, 3) uint8 RGB images.
@@ -64,7 +66,8 @@ class Backbone:
         return Features(cells, pooled)
 
     def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self._trunk(batch)
+        used = {*self.layout.cell_layers, *self.layout.pooled_layers}
+        outputs = {n: out.float() for n, out in self._trunk.of_pixels(batch).items() if n in used}
         grids = [
             torch.cat(
                 [

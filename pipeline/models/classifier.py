@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
+from pipeline.models.precision import FLOAT32
 from pipeline.models.resnet import Trunk, default_device, in_fixed_batches
 from pipeline.models.specs import CHANNELS
 
@@ -20,7 +21,11 @@ class Classifier:
     """
 
     def __init__(
-        self, state: Mapping[str, Tensor], batch_size: int, what: str = "classifier.weights"
+        self,
+        state: Mapping[str, Tensor],
+        batch_size: int,
+        what: str = "classifier.weights",
+        precision: str = FLOAT32,
     ) -> None:
         """Loads the weights.
 
@@ -33,7 +38,7 @@ class Classifier:
         self._head.to(self.device)
         trunk = {name: value for name, value in state.items() if not name.startswith("fc.")}
         self._last_layer = last_layer
-        self._trunk = Trunk(trunk, last_layer, what).to(self.device)
+        self._trunk = Trunk(trunk, last_layer, what).settled(precision).to(self.device)
 
     def defect_logits(self, images: np.ndarray) -> np.ndarray:
         """(N,) float32 logits of (N, S, S, 3) uint8 RGB images."""
@@ -41,7 +46,7 @@ class Classifier:
         return logits
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:
-        pooled = self._trunk(batch)[self._last_layer].mean(dim=(2, 3))
+        pooled = self._trunk.of_pixels(batch)[self._last_layer].float().mean(dim=(2, 3))
         outputs = self._head(pooled)
         if outputs.shape[1] == 1:
             return (outputs[:, 0],)

@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 # What PyTorch says where the host's memory ends; a GPU's has an exception of its own.
 _HOST_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory")
@@ -86,6 +85,8 @@ def _with_less(
         if not is_out_of_memory(error):
             raise
     # Outside of the handler, whose traceback would hold on to what the failed try allocated.
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if size == 1:
@@ -102,6 +103,8 @@ def _with_less(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU's or the host's memory was at its end."""
+    import torch  # here, as the driver reads this module and has no use for a second of imports
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet18
 
 from pipeline.models.memory import in_batches
+from pipeline.models.precision import NUMBER_TYPES, cast
 from pipeline.models.specs import LAYERS
 from pipeline.models.weights import fill
 
@@ -33,6 +36,8 @@ class Trunk(nn.Module):
 
     mean: Tensor
     std: Tensor
+    scale: Tensor
+    offset: Tensor
 
     def __init__(self, state: Mapping[str, Tensor], last_layer: str, what: str) -> None:
         super().__init__()
@@ -42,9 +47,26 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleDict(
             {name: getattr(full, name) for name in layers_until(last_layer)}
         )
+        self.kind = torch.float32
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        # The same from 0 to 255: x / 255 / std - mean / std.
+        self.register_buffer("scale", 1 / (255 * self.std), persistent=False)
+        self.register_buffer("offset", self.mean / self.std, persistent=False)
         self.eval().requires_grad_(False)
+
+    def settled(self, precision: str) -> Trunk:
+        """Itself as it is used, no longer to be trained: in that precision, and faster.
+
+        Each batch norm becomes part of the convolution before it, in float32; the two have the
+        same function in eval mode.
+        """
+        for module in list(self.modules()):
+            _fold(module)
+        for module in (self.stem, self.layers):
+            cast(module, precision)
+        self.kind = NUMBER_TYPES[precision]
+        return self
 
     def normalised_stem(self, images: Tensor) -> Tensor:
         """The first layer's input, of images (N, 3, H, W) in [0, 1], RGB."""
@@ -53,12 +75,32 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Output of every layer; images: (N, 3, H, W) in [0, 1], RGB."""
-        x = self.normalised_stem(images)
+        return self._layers(self.normalised_stem(images))
+
+    def of_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Output of every layer, in the network's precision; pixels: (N, 3, H, W) uint8, RGB.
+
+        Whoever averages over it does so in float32: the mean of many rounded values is exacter
+        than each of them, unless it is rounded again.
+        """
+        # In place: on one thread each fresh copy of the batch costs as much as a small layer.
+        x = pixels.float().mul_(self.scale).sub_(self.offset)
+        return self._layers(self.stem(x.to(self.kind)))
+
+    def _layers(self, x: Tensor) -> dict[str, Tensor]:
         outputs = {}
         for name, layer in self.layers.items():
             x = layer(x)
             outputs[name] = x
         return outputs
+
+
+def _fold(module: nn.Module) -> None:
+    """Folds each batch norm among a module's children into the convolution before it."""
+    for (name, child), (norm, after) in pairwise(list(module.named_children())):
+        if isinstance(child, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(child, after))
+            setattr(module, norm, nn.Identity())
 
 
 def default_device() -> torch.device:
@@ -85,7 +127,7 @@ def in_fixed_batches(
     don't depend on how many others came along.
 
     Args:
-        run: from (size, 3, H, W) in [0, 1] to tensors with `size` rows.
+        run: from (size, 3, H, W) uint8 to tensors with `size` rows.
         images: (N, H, W, 3) uint8.
         size: images per batch.
         device: where `run` computes.
@@ -109,7 +151,14 @@ def in_fixed_batches(
 
 
 def padded(images: np.ndarray, size: int, device: torch.device) -> Tensor:
-    """(size, 3, H, W) float32 in [0, 1] of up to `size` (N, H, W, 3) uint8 images, then black."""
+    """(size, 3, H, W) uint8, channels last, of up to `size` (N, H, W, 3) uint8 images, then black.
+
+    They go to a GPU as bytes, a quarter of what floats would be, and from memory that it reads
+    while the processor goes on.
+    """
     batch = np.zeros((size, *images.shape[1:]), np.uint8)
     batch[: len(images)] = images
-    return torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255
+    tensor = torch.from_numpy(batch)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True).permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+MODELS = ("detector", "features", "classifier")
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 CHANNELS = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
 

@@ -53,7 +53,7 @@ class ScorerSpec:
         global_floor: weight of the mean variance in the cells' covariances.
         classifier_batch: images per forward pass; None: no classifier.
         detector: None: no detector.
-        precision: of the networks; distances are always float64.
+        precision: of the networks, one for all or by model; distances are always float64.
         feature_types: types in which features are stored and distances start from.
     """
 
@@ -64,10 +64,14 @@ class ScorerSpec:
     global_floor: float
     classifier_batch: int | None = None
     detector: DetectorSettings | None = None
-    precision: str = "float32"
+    precision: str | Mapping[str, str] = "float32"
     feature_types: Mapping[str, str] = field(
         default_factory=lambda: {"cells": "float16", "pooled": "float32"}
     )
+
+    def precision_of(self, model: str) -> str:
+        """That of one network."""
+        return precision_of(self.precision, model)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,11 @@ class Bundle:
         return None if content is None else content["thresholds"]
 
 
+def precision_of(precision: str | Mapping[str, str], model: str) -> str:
+    """One network's precision, of what a record says of all."""
+    return precision if isinstance(precision, str) else precision[model]
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file."""
     with path.open("rb") as file:
@@ -142,8 +151,9 @@ def digests(scorer: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[s
         calibration: digest and files of thresholds and maps; empty: none.
     """
     scorer_digest = canonical_digest(scorer)
-    names = ("image_size", "features", "feature_batch", "precision", "feature_types")
+    names = ("image_size", "features", "feature_batch", "feature_types")
     features = {name: scorer[name] for name in names}
+    features["precision"] = precision_of(scorer["precision"], "features")
     features["weights"] = scorer["files"][BACKBONE_FILE]["sha256"]
     whole = {"scorer": scorer_digest, "calibration": _calibration_identity(calibration)}
     return {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.scoring.bundle import CLASSIFIER_FILE, DETECTOR_FILE, RECORD, digests
+from pipeline.scoring.bundle import CLASSIFIER_FILE, DETECTOR_FILE, RECORD, digests, precision_of
 from pipeline.scoring.thresholds_file import canonical_digest
 from pipeline.tables import storage
 
@@ -40,19 +40,22 @@ def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
             for category, folder in scorer["categories"].items()
         },
         "classifier": _network(
-            scorer, CLASSIFIER_FILE, batch=scorer["classifier_batch"], side=scorer["image_size"]
+            scorer,
+            "classifier",
+            CLASSIFIER_FILE,
+            batch=scorer["classifier_batch"],
+            side=scorer["image_size"],
         ),
-        "detector": _network(scorer, DETECTOR_FILE, settings=scorer["detector"]),
+        "detector": _network(scorer, "detector", DETECTOR_FILE, settings=scorer["detector"]),
     }
 
 
-def _network(scorer: Mapping[str, Any], file: str, **settings: Any) -> str | None:
+def _network(scorer: Mapping[str, Any], model: str, file: str, **settings: Any) -> str | None:
     if file not in scorer["files"]:
         return None
     weights = scorer["files"][file]["sha256"]
-    return canonical_digest(
-        {"weights": weights, "precision": scorer["precision"], "settings": settings}
-    )
+    precision = precision_of(scorer["precision"], model)
+    return canonical_digest({"weights": weights, "precision": precision, "settings": settings})
 
 
 def components_at(uri: str, scorer_digest: str) -> dict[str, Any]:

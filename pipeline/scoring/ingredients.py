@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.models.backbone import Backbone
 from pipeline.models.classifier import Classifier
 from pipeline.models.detector import Detector
+from pipeline.models.precision import lacking, settle
 from pipeline.models.resnet import unused_after
 from pipeline.models.specs import DetectorSettings, FeatureLayout
 from pipeline.models.weights import named_weights, state_to_bytes, used_part
@@ -69,10 +70,23 @@ def load_ingredients(config: FitConfig) -> Ingredients:
         global_floor=config.global_floor,
         classifier_batch=config.classifier.batch_size if config.classifier else None,
         detector=_settings(config.detector) if config.detector else None,
+        precision=_precision(config.precision),
     )
     seen = _trained_on(backbone.weights)
     saw = np.empty(0, np.int64) if seen is None else trained_on_ids(seen, backbone.weights)
     return Ingredients(spec, files, saw)
+
+
+def _precision(wanted: str) -> str | dict[str, str]:
+    """That of each model, or of all where it is one."""
+    settled = settle(wanted)
+    if missing := lacking(settled):
+        raise InputError(
+            f"precision: {', '.join(missing)}: this machine has no hardware for it; fit where "
+            "there is, or with precision=float32"
+        )
+    kinds = set(settled.values())
+    return settled if len(kinds) > 1 else kinds.pop()
 
 
 def _classifier(config: ClassifierConfig) -> bytes:

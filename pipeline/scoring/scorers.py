@@ -12,7 +12,9 @@ from pipeline.errors import InputError
 from pipeline.models.backbone import Backbone, Features
 from pipeline.models.classifier import Classifier
 from pipeline.models.detector import Detector
+from pipeline.models.precision import lacking
 from pipeline.models.resnet import fix_arithmetic
+from pipeline.models.specs import MODELS
 from pipeline.models.weights import State, load_state
 from pipeline.scoring.bundle import (
     BACKBONE_FILE,
@@ -22,7 +24,6 @@ from pipeline.scoring.bundle import (
 )
 from pipeline.stats.gaussian import Gaussian, grid_score, mahalanobis
 
-PRECISIONS = ("float32",)
 # Images whose distances are solved together.
 DISTANCE_BATCH = 32
 
@@ -57,7 +58,12 @@ class AnomalyScorer:
         self._bundle = bundle
         self._threads = threads
         spec = bundle.spec
-        self._backbone = Backbone(_state(bundle, BACKBONE_FILE), spec.features, spec.feature_batch)
+        self._backbone = Backbone(
+            _state(bundle, BACKBONE_FILE),
+            spec.features,
+            spec.feature_batch,
+            precision=spec.precision_of("features"),
+        )
         self._gaussians: dict[tuple[str, str], Gaussian] = {}
 
     def score(self, images: np.ndarray, categories: Sequence[str | None]) -> AnomalyScores:
@@ -106,7 +112,11 @@ class DefectClassifier:
         batch = bundle.spec.classifier_batch
         if batch is None:
             raise InputError("classifier: the bundle has none")
-        self._model = Classifier(_state(bundle, CLASSIFIER_FILE), batch)
+        self._model = Classifier(
+            _state(bundle, CLASSIFIER_FILE),
+            batch,
+            precision=bundle.spec.precision_of("classifier"),
+        )
 
     def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logit and uncalibrated probability of `defect`, (N,) each, of (N, S, S, 3) uint8."""
@@ -125,7 +135,8 @@ def bundle_detector(bundle: Bundle, threads: int) -> Detector:
     if bundle.spec.detector is None:
         raise InputError("detector: the bundle has none")
     file = bundle.folder / DETECTOR_FILE
-    return Detector(file, bundle.spec.detector, f"detector: {file}")
+    precision = bundle.spec.precision_of("detector")
+    return Detector(file, bundle.spec.detector, f"detector: {file}", precision)
 
 
 def _state(bundle: Bundle, file: str) -> State:
@@ -133,9 +144,10 @@ def _state(bundle: Bundle, file: str) -> State:
 
 
 def _settle(bundle: Bundle, threads: int) -> None:
-    if bundle.spec.precision not in PRECISIONS:
+    missing = lacking({name: bundle.spec.precision_of(name) for name in MODELS})
+    if missing:
         raise InputError(
-            f"bundle: was made for the precision {bundle.spec.precision!r}, "
-            f"which this machine lacks (it has {', '.join(PRECISIONS)})"
+            f"bundle: computes in {', '.join(missing)}, for which this machine has no hardware: "
+            "score on one like that of the fit, or fit with precision=float32"
         )
     fix_arithmetic(threads)

@@ -142,6 +142,8 @@ def _open(config: FitConfig) -> FitWork:
             "classifier_batch": spec.classifier_batch,
         },
     }
+    if spec.precision != "float32":
+        identity["precision"] = spec.precision
     # Without a name of its own a fit is named by what it is, so that the same command continues.
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     places = RunPlaces(store, config.run_id or f"fit-{digest[:12]}")
@@ -195,7 +197,9 @@ def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
         return
     config, spec = work.config, work.ingredients.spec
     weights = ray.put(work.ingredients.files[BACKBONE_FILE])
-    pool = PoolStage(FitActor, (weights, spec.features, spec.feature_batch, plan.threads), plan)
+    precision = spec.precision_of("features")
+    settings = (weights, spec.features, spec.feature_batch, plan.threads, precision)
+    pool = PoolStage(FitActor, settings, plan)
     options = options_for(config.limits, square=spec.image_size)
     chain_plan = ChainPlan(
         config.manifest, done, wanted, options, (pool,), config.block_rows, config.commit_rows
@@ -211,14 +215,15 @@ def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
 class FitActor:
     """The backbone alone: features of the square images."""
 
-    def __init__(self, settings: tuple[Any, FeatureLayout, int, int]) -> None:
+    def __init__(self, settings: tuple[Any, FeatureLayout, int, int, str]) -> None:
         from pipeline.models.backbone import Backbone
         from pipeline.models.resnet import fix_arithmetic
         from pipeline.models.weights import state_from_bytes
 
-        weights, layout, batch, threads = settings
+        weights, layout, batch, threads, precision = settings
         fix_arithmetic(threads)
-        self._backbone = Backbone(state_from_bytes(ray.get(weights), "backbone"), layout, batch)
+        state = state_from_bytes(ray.get(weights), "backbone")
+        self._backbone = Backbone(state, layout, batch, precision=precision)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `pooled` and `cells`, drops the image."""

@@ -1,0 +1,184 @@
+"""bfloat16 and folded batch norms: what they may change, and who is told when hardware lacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from pipeline.config import FitConfig
+from pipeline.errors import InputError
+from pipeline.models import precision
+from pipeline.models.backbone import Backbone
+from pipeline.models.detector import Detector
+from pipeline.models.precision import BFLOAT16, FLOAT32, lacking, settle
+from pipeline.models.resnet import Trunk
+from pipeline.models.specs import MODELS, DetectorSettings, FeatureLayout
+from pipeline.scoring.bundle import ScorerSpec, digests, precision_of
+from pipeline.scoring.components import component_digests
+from pipeline.scoring.ingredients import load_ingredients
+from pipeline.scoring.scorers import AnomalyScorer
+from tests.conftest import TinyModels, TinyStore, tiny_fit_config
+
+LAYOUT = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    """A ResNet-18 whose batch norms do something."""
+    torch.manual_seed(3)
+    net = resnet18(num_classes=2)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    return net.state_dict()
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(8).integers(0, 256, (5, 96, 96, 3), np.uint8)
+
+
+@pytest.fixture
+def no_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without bfloat16."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with bfloat16."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+
+
+def test_folded_batch_norms_give_the_numbers_of_the_network(
+    state: dict[str, torch.Tensor],
+) -> None:
+    plain, folded = (Trunk(state, "layer4", "x") for _ in range(2))
+    folded.settled(FLOAT32)
+    assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    batch = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        wanted, found = plain(batch / 255), folded.of_pixels(batch)
+    for name, values in wanted.items():
+        torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4)
+
+
+def test_features_in_bfloat16_are_near_and_not_those_of_float32(
+    state: dict[str, torch.Tensor], images: np.ndarray
+) -> None:
+    exact, coarse = (
+        Backbone(state, LAYOUT, 4, precision=kind).features(images) for kind in (FLOAT32, BFLOAT16)
+    )
+    for name in ("cells", "pooled"):
+        a, b = (getattr(f, name).astype(np.float64) for f in (exact, coarse))
+        away = np.linalg.norm(a - b) / np.linalg.norm(a)
+        assert 1e-4 < away < 3e-2, name
+
+
+def test_boxes_in_bfloat16_are_not_rounded_to_its_steps(tmp_path: Path) -> None:
+    """At 640 px a bfloat16 is a multiple of 4."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(4)
+    model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)
+    for layers in model.model[-1].cv2:  # untrained, every box would lie on the grid
+        torch.nn.init.normal_(layers[-1].bias, std=1.0)
+    torch.save({"model": model}, tmp_path / "yolo.pt")
+    noise = np.random.default_rng(9).integers(0, 256, (2, 640, 640, 3), np.uint8)
+    settings = DetectorSettings(640, 1e-4, 0.7, 50, 2)
+    exact, coarse = (
+        Detector(tmp_path / "yolo.pt", settings, "x", kind).detect(noise)
+        for kind in (FLOAT32, BFLOAT16)
+    )
+    corners = np.concatenate([boxes.corners for boxes in coarse])
+    assert len(corners) > 20
+    assert np.mean(corners[corners > 256] % 2 == 0) < 0.5
+    for a, b in zip(exact, coarse, strict=True):
+        assert abs(a.confidence.max() - b.confidence.max()) < 0.05
+
+
+def test_auto_is_float32_without_hardware_and_what_is_shown_to_be_kept_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = dict.fromkeys(MODELS, FLOAT32) | {"classifier": BFLOAT16}
+    monkeypatch.setattr(precision, "AUTO", kept)
+    for there, wanted in ((False, dict.fromkeys(MODELS, FLOAT32)), (True, dict(precision.AUTO))):
+        monkeypatch.setattr(precision, "has_bfloat16", lambda there=there: there)
+        assert settle("auto") == wanted
+        assert lacking(settle("auto")) == []
+        assert lacking(settle(BFLOAT16)) == ([] if there else [BFLOAT16])
+
+
+@pytest.mark.usefixtures("no_hardware")
+def test_a_fit_and_a_bundle_in_bfloat16_are_refused_without_hardware(
+    tiny_store: TinyStore, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_fit_config(tiny_store.manifest, tiny_store.store, tiny_models)
+    wanted = FitConfig.model_validate(config.model_dump() | {"precision": "bfloat16"})
+    with pytest.raises(InputError, match=r"precision: bfloat16: this machine has no hardware"):
+        load_ingredients(wanted)
+    from pipeline.scoring.bundle import open_bundle
+
+    bundle = open_bundle(tiny_store.bundle, "")
+    other = replace(bundle, spec=replace(bundle.spec, precision=BFLOAT16))
+    with pytest.raises(InputError, match=r"computes in bfloat16, .*no hardware.* precision=float3"):
+        AnomalyScorer(other, 1)
+
+
+@pytest.mark.usefixtures("hardware")
+def test_a_bundle_says_one_precision_or_that_of_each_model(
+    tiny_store: TinyStore, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = dict.fromkeys(MODELS, FLOAT32) | {"classifier": BFLOAT16}
+    monkeypatch.setattr(precision, "AUTO", mixed)
+    config = tiny_fit_config(tiny_store.manifest, tiny_store.store, tiny_models)
+    found = {}
+    for wanted in ("float32", "bfloat16", "auto"):
+        asked = FitConfig.model_validate(config.model_dump() | {"precision": wanted})
+        found[wanted] = load_ingredients(asked).spec.precision
+    assert found == {"float32": FLOAT32, "bfloat16": BFLOAT16, "auto": mixed}
+
+
+def test_the_digests_of_a_model_cover_its_own_precision_alone() -> None:
+    spec = ScorerSpec(64, LAYOUT, 8, "cells", 0.1)
+    files = {
+        name: {"sha256": name}
+        for name in ("backbone.safetensors", "classifier.safetensors", "detector.pt")
+    }
+    scorer = {
+        "image_size": 64,
+        "features": {"grids": [2]},
+        "feature_batch": 8,
+        "classifier_batch": 8,
+        "detector": None,
+        "feature_types": dict(spec.feature_types),
+        "categories": {},
+        "files": files,
+    }
+    one = scorer | {"precision": FLOAT32}
+    same = scorer | {"precision": dict.fromkeys(MODELS, FLOAT32)}
+    other = scorer | {"precision": dict.fromkeys(MODELS, FLOAT32) | {"classifier": BFLOAT16}}
+    assert precision_of(FLOAT32, "detector") == FLOAT32
+    assert component_digests(one) == component_digests(same)
+    assert digests(one, {})["feature_digest"] == digests(other, {})["feature_digest"]
+    assert digests(one, {})["scorer_digest"] != digests(other, {})["scorer_digest"]
+    changed = {
+        name
+        for name, digest in component_digests(other).items()
+        if digest != component_digests(one)[name]
+    }
+    assert changed == {"classifier"}
+
+
+def test_the_hardware_is_asked_for(tmp_path: Path) -> None:
+    """PyTorch's names for it are not public: they are there."""
+    precision.has_bfloat16.cache_clear()
+    assert isinstance(precision.has_bfloat16(), bool)
