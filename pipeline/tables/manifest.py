@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,19 +32,22 @@ class Manifest:
     Attributes:
         uri: where it lies.
         digest: sha256 of the file.
-        image_ids: (N,) int64, in the manifest's order.
+        rows: number of images.
         categories: images per category; the key None counts those without.
     """
 
     uri: str
     digest: str
-    image_ids: np.ndarray
+    rows: int
     categories: Mapping[str | None, int]
 
     @property
-    def rows(self) -> int:
-        """Number of images."""
-        return len(self.image_ids)
+    def image_ids(self) -> np.ndarray:
+        """(N,) int64, in the manifest's order; read when they are asked for."""
+        fs, path = storage.filesystem(self.uri)
+        with fs.open(path, "rb") as handle:
+            table = pq.read_table(handle, columns=["image_id"])
+        return np.asarray(table.column("image_id").to_numpy())
 
 
 def image_id(sha256: str) -> int:
@@ -63,23 +67,33 @@ def write_manifest(uri: str, table: pa.Table) -> None:
 
 
 def open_manifest(uri: str, field: str = "manifest") -> Manifest:
-    """Reads and checks a manifest; keeps 8 bytes a row.
+    """Reads and checks a manifest, piece by piece; keeps nothing of its rows.
 
     Raises:
         InputError: no file, not Parquet, a column that is missing or of another type, a
             null URI, an id that stands twice or is none.
     """
-    with storage.errors_for(uri, field):
-        content = storage.read_bytes(uri)
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        _check_schema(file.schema_arrow, uri, field)
-        ids, counts = _scan(file, uri, field)
-    except InputError:
-        raise
-    except storage.DAMAGED_PARQUET as error:
-        raise InputError(f"{field}: {uri}: can't be read as Parquet: {error}") from None
-    return Manifest(uri, hashlib.sha256(content).hexdigest(), ids, counts)
+    with storage.errors_for(uri, field), _opened(uri) as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        handle.seek(0)
+        try:
+            file = pq.ParquetFile(handle)
+            _check_schema(file.schema_arrow, uri, field)
+            rows, counts = _scan(file, uri, field)
+        except InputError:
+            raise
+        except storage.DAMAGED_PARQUET as error:
+            raise InputError(f"{field}: {uri}: can't be read as Parquet: {error}") from None
+    return Manifest(uri, digest, rows, counts)
+
+
+def _opened(uri: str) -> io.BufferedIOBase:
+    """A local file as it lies; of a bucket's the whole content, fetched with its retries."""
+    if storage.is_remote(uri):
+        return io.BytesIO(storage.read_bytes(uri))
+    fs, path = storage.filesystem(uri)
+    handle: io.BufferedIOBase = fs.open(path, "rb")
+    return handle
 
 
 def _check_schema(schema: pa.Schema, uri: str, field: str) -> None:
@@ -113,7 +127,7 @@ def _fits(kind: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(kind == wanted or same.is_null(kind))
 
 
-def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[np.ndarray, dict[str | None, int]]:
+def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[int, dict[str | None, int]]:
     ids = np.empty(file.metadata.num_rows, np.int64)
     counts: dict[str | None, int] = {}
     start = 0
@@ -131,7 +145,7 @@ def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[np.ndarray, dict[
         start += len(batch)
     _check_range(ids, uri, field)
     _check_unique(ids, uri, field)
-    return ids, counts
+    return len(ids), counts
 
 
 def _check_range(ids: np.ndarray, uri: str, field: str) -> None:
@@ -144,8 +158,8 @@ def _check_range(ids: np.ndarray, uri: str, field: str) -> None:
 
 
 def _check_unique(ids: np.ndarray, uri: str, field: str) -> None:
-    ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    ids.sort()
+    twice = ids[1:][ids[1:] == ids[:-1]]
     if len(twice):
         raise InputError(
             f"{field}: {uri}: image_id {twice[0]} stands more than once "

@@ -17,7 +17,7 @@ class Images:
     Attributes:
         ids: (N,) int64, sorted.
         places: (N,) int32 row in the manifest.
-        category: (N,) int32 index into `categories`.
+        category: (N,) index into `categories`, in the smallest type that holds it.
         categories: the names; None: without.
         known: (N,) bool: the content is known; the id of any other image is that of its URI.
     """
@@ -54,11 +54,15 @@ def read_images(manifest: str) -> Images:
             codes.append(number_names(batch.column("category"), numbers))
             known.append(batch.column("sha256").is_valid().to_numpy(zero_copy_only=False))
     flat = np.concatenate([np.empty(0, np.int64), *ids])
+    ids.clear()
     order = np.argsort(flat, kind="stable").astype(np.int32)
+    flat.sort()
+    smallest = np.min_scalar_type(max(len(numbers) - 1, 0))
+    category = np.concatenate([np.empty(0, smallest), *(c.astype(smallest) for c in codes)])
     return Images(
-        flat[order],
+        flat,
         order,
-        np.concatenate([np.empty(0, np.int32), *codes])[order],
+        category[order],
         tuple(numbers),
         np.concatenate([np.empty(0, bool), *known])[order],
     )

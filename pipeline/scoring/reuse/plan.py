@@ -101,11 +101,15 @@ class ReusePlan:
 
 
 def compute_all(images: Images, task: Task) -> ReusePlan:
-    """The plan that takes nothing from anybody."""
+    """The plan that takes nothing from anybody; its arrays are one value each, read-only."""
     count = len(images.ids)
-    nobody = np.full(count, NOBODY, np.int16)
-    compute = np.full(count, task.wanted, np.uint8)
-    return ReusePlan(images, (), np.zeros(count, bool), nobody, nobody.copy(), compute)
+
+    def all_of(value: int, kind: type[np.generic]) -> np.ndarray:
+        return np.broadcast_to(np.array(value, kind), (count,))
+
+    nobody = all_of(NOBODY, np.int16)
+    skipped = all_of(False, np.bool_)
+    return ReusePlan(images, (), skipped, nobody, nobody, all_of(task.wanted, np.uint8))
 
 
 def take_from(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
@@ -129,6 +133,10 @@ def take_from(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
 
 def _taken(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
     fresh = replace(compute_all(plan.images, task), runs=offers.runs, skipped=plan.skipped)
+    if not offers.runs:
+        return fresh
+    own = {name: getattr(fresh, name).copy() for name in ("carry", "features", "compute")}
+    fresh = replace(fresh, **own)
     order = sorted(range(len(offers.runs)), key=lambda n: -_worth(offers.runs[n], task))
     for number in order:
         if not _worth(offers.runs[number], task) or not _open_ones(fresh).any():
