@@ -41,6 +41,10 @@ SHARED = ROOT.parent / "shared"
 # Logical CPUs, whatever the machine has: pools of every size must find room.
 LOGICAL_CPUS = 8
 TINY_SIDE = 64
+# One actor that holds all models: it starts in half the time of three.
+ONE_ACTOR: dict[str, object] = {"fuse_models": True, "pools": {"fused": {"size": 1}}}
+# The same on a command line.
+ONE_ACTOR_SET = ("fuse_models=true", "pools.fused.size=1")
 # Linux's numbers: prctl(2), capabilities(7).
 _PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
@@ -155,11 +159,15 @@ class TinyStore:
     bundle: str
 
     def score_config(self, store: Path, **changes: object) -> ScoreConfig:
-        """Scoring this manifest with this bundle into another store."""
+        """Scoring this manifest with this bundle into another store.
+
+        By one actor; that one and three give the same tables has a test of its own.
+        """
         values: dict[str, object] = {
             "manifest": self.manifest,
             "bundle": self.bundle,
             "store": str(store),
+            **ONE_ACTOR,
             "block_rows": 8,
             "commit_rows": 8,
         }

@@ -87,6 +87,9 @@ class FitConfig(Section):
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
     more the job stops, as in an outage, and the same command tries them again."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """What the networks compute in: auto takes bfloat16 for those whose scores it keeps, on a
+    machine with hardware for it. A bundle is scored on machines that have its precision."""
     features: PoolConfig = PoolConfig()
     """The feature pool."""
     block_rows: int = Field(default=32, ge=1)
@@ -113,7 +116,7 @@ class StagesConfig(Section):
 
 
 class PoolsConfig(Section):
-    """The three actor pools."""
+    """The actor pools: one a model, or the one that holds them all."""
 
     detector: PoolConfig = PoolConfig()
     """YOLOv8."""
@@ -121,6 +124,8 @@ class PoolsConfig(Section):
     """Backbone and distances."""
     classifier: PoolConfig = PoolConfig()
     """Good/defect."""
+    fused: PoolConfig = PoolConfig()
+    """The pool of actors that hold all models, with fuse_models; the others are not there then."""
 
 
 class ScoreConfig(Section):
@@ -154,6 +159,9 @@ class ScoreConfig(Section):
     more the job stops, as in an outage, and the same command tries them again."""
     pools: PoolsConfig = PoolsConfig()
     """Sizes of the actor pools."""
+    fuse_models: bool = False
+    """One pool, whose actors hold all models: for nodes with one GPU, and for short runs. The rows
+    are the same."""
     block_rows: int = Field(default=32, ge=1)
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)

@@ -41,13 +41,13 @@ class PoolStage:
         actor: its class.
         settings: what its constructor is given.
         plan: its size and share of the cluster.
-        stage: what its time is noted as.
+        stage: what its time is noted as; None: it notes its time itself.
     """
 
     actor: type
     settings: Any
     plan: PoolPlan
-    stage: str = "features"
+    stage: str | None = "features"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def build_chain(
     )
     for pool in plan.pools:
         rows = rows.map_batches(
-            timed_actor(pool.actor, pool.stage),
+            timed_actor(pool.actor, pool.stage) if pool.stage else pool.actor,
             fn_constructor_args=(pool.settings,),
             compute=ActorPoolStrategy(size=pool.plan.size),
             batch_format="pyarrow",

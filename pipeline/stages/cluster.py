@@ -115,14 +115,19 @@ def plan_pools(pools: Mapping[str, PoolConfig], wait_s: float) -> dict[str, Pool
     """
     total = ray.cluster_resources()
     cpus, gpus = float(total.get("CPU", 0)), float(total.get("GPU", 0))
-    # What the job's own entrypoint, or another job, holds is not there to be shared out.
-    free = float(ray.available_resources().get("CPU", 0))
-    plans = share_out(pools, min(cpus, free) if free > TASK_CPUS else cpus, gpus)
+    plans = share_out(pools, free_cpus(), gpus)
     needed = needs(plans)
     _require(needed, {"CPU": cpus, "GPU": gpus}, plans, "the cluster has")
     _require_room(plans, _node_resources())
     _wait_for_free(needed, plans, wait_s)
     return plans
+
+
+def free_cpus() -> float:
+    """CPUs of the cluster to be shared out, less what the job's own entrypoint and others hold."""
+    cpus = float(ray.cluster_resources().get("CPU", 0))
+    free = float(ray.available_resources().get("CPU", 0))
+    return min(cpus, free) if free > TASK_CPUS else cpus
 
 
 def _node_resources() -> list[tuple[float, float]]:

@@ -11,13 +11,11 @@ import numpy as np
 from pipeline.config import ScoreConfig
 from pipeline.errors import RunError
 from pipeline.scoring.outage import OutageGuard
-from pipeline.scoring.prepare import options_for
 from pipeline.scoring.reuse.settle import Leaning, left_to_do
-from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
+from pipeline.stages.chain import ChainPlan, build_chain
 from pipeline.stages.cluster import PoolPlan, connected
-from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.metrics import RunMetrics
-from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
+from pipeline.stages.model_pools import ACTORS, pool_stages
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.publish import Publication, publish
@@ -29,6 +27,7 @@ from pipeline.stages.scoring_run import (
     leaning_of,
     open_work,
     pools_of,
+    prepare_options,
     sizes_of,
 )
 from pipeline.stages.sink import commit_block
@@ -47,8 +46,6 @@ from pipeline.tables.runs import note_attempt, start_or_continue
 
 log = logging.getLogger("linescore")
 
-ACTORS = {"detector": DetectorActor, "features": FeatureActor, "classifier": ClassifierActor}
-_IMAGE_OF = {"detector": LETTERBOXED, "features": SQUARE, "classifier": SQUARE}
 # Parts found damaged at publication are scored again; twice means that the disk is failing.
 _PUBLISH_TRIES = 3
 
@@ -220,7 +217,7 @@ def _commit_rest(
         work.bundle.uri,
         anomaly_score,
         work.models,
-        work.config.pools.features.threads,
+        _distance_threads(work.config),
     )
     take_pieces(taking, plan, rest, progress)
     read = ~plan.skipped & (plan.compute > 0)
@@ -240,30 +237,17 @@ def _commit_rest(
         watch(chain, progress, outage)
 
 
+def _distance_threads(config: ScoreConfig) -> int:
+    """Threads of the actors that would have computed the distances."""
+    pools = config.pools
+    return (pools.fused if config.fuse_models else pools.features).threads
+
+
 def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan]) -> ChainPlan:
-    config, spec = work.config, work.bundle.spec
-    needed = {_IMAGE_OF[name] for name in models}
-    options = options_for(
-        config.limits,
-        square=spec.image_size if SQUARE in needed else None,
-        letterboxed=spec.detector.image_size if LETTERBOXED in needed and spec.detector else None,
-    )
-    options = replace(options, verify=config.verify_content, facts=True)
-    pools = tuple(
-        PoolStage(ACTORS[name], _actor_settings(work, models, name, plans[name]), plans[name], name)
-        for name in models
-    )
+    config = work.config
+    options = prepare_options(work, models)
+    pools = pool_stages(work.bundle, models, plans, config.keep_features)
     nothing = np.empty(0, np.int64)
     return ChainPlan(
         config.manifest, nothing, None, options, pools, config.block_rows, config.commit_rows
     )
-
-
-def _actor_settings(
-    work: Work, models: tuple[str, ...], name: str, plan: PoolPlan
-) -> ActorSettings:
-    later = models[models.index(name) + 1 :]
-    image = _IMAGE_OF[name]
-    drop = () if any(_IMAGE_OF[other] == image for other in later) else (image,)
-    keep = work.config.keep_features if name == "features" else "none"
-    return ActorSettings(work.bundle.uri, plan.threads, drop, keep)

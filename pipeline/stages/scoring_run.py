@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import ScoreConfig
+from pipeline.config import PoolConfig, ScoreConfig
 from pipeline.errors import InputError
 from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
 from pipeline.scoring.components import components_at
+from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
 from pipeline.scoring.reuse.plan import BITS, Task
 from pipeline.scoring.reuse.settle import Leaning, settle
-from pipeline.stages.cluster import PoolPlan, plan_pools
+from pipeline.stages.cluster import PoolPlan, free_cpus, plan_pools
+from pipeline.stages.decode import LETTERBOXED, SQUARE
+from pipeline.stages.model_pools import ACTORS, IMAGE_OF, pool_names, pool_stages
 from pipeline.stages.provenance import environment, now
+from pipeline.stages.sizing import measured_seconds, sized, worth_measuring
 from pipeline.tables import storage
 from pipeline.tables.manifest import Manifest, open_manifest
 from pipeline.tables.runs import RunPlaces, start_or_continue
-
-# The models in the order of the chain, the one with the largest image first.
-_MODELS = ("detector", "features", "classifier")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,35 @@ def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
     names = [name for name in work.models if any(BITS[name] & value for value in sets)]
     if not names:
         return {}
-    pools = {name: getattr(work.config.pools, name) for name in names}
-    return plan_pools(pools, work.config.ray.resource_wait_s)
+    config = work.config
+    pools: dict[str, PoolConfig] = {
+        name: getattr(config.pools, name) for name in pool_names(tuple(names), config.fuse_models)
+    }
+    plans = plan_pools(pools, config.ray.resource_wait_s)
+    images = int(np.count_nonzero(plan.compute[~plan.skipped]))
+    if not worth_measuring(pools, plans, images):
+        return plans
+    seconds = measured_seconds(
+        config.manifest,
+        work.manifest.rows,
+        prepare_options(work, tuple(names)),
+        pool_stages(work.bundle, tuple(names), plans, config.keep_features),
+    )
+    if seconds is None:
+        return plans
+    return plan_pools(sized(pools, seconds, free_cpus()), config.ray.resource_wait_s)
+
+
+def prepare_options(work: Work, models: tuple[str, ...]) -> PrepareOptions:
+    """What is made of each image for these models."""
+    config, spec = work.config, work.bundle.spec
+    needed = {IMAGE_OF[name] for name in models}
+    options = options_for(
+        config.limits,
+        square=spec.image_size if SQUARE in needed else None,
+        letterboxed=spec.detector.image_size if LETTERBOXED in needed and spec.detector else None,
+    )
+    return replace(options, verify=config.verify_content, facts=True)
 
 
 def open_work(config: ScoreConfig) -> Work:
@@ -97,7 +125,7 @@ def _models(config: ScoreConfig, bundle: Bundle) -> tuple[str, ...]:
         "features": True,
         "classifier": bundle.spec.classifier_batch is not None,
     }
-    models = tuple(name for name in _MODELS if there[name] and getattr(config.models, name))
+    models = tuple(name for name in ACTORS if there[name] and getattr(config.models, name))
     if not models:
         raise InputError(
             "models: all are switched off, or not in the bundle; nothing to score with"

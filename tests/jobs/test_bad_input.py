@@ -258,12 +258,14 @@ def test_an_unknown_category_gets_null_distances_and_one_warning(
 def test_pools_that_do_not_fit_end_with_what_is_missing(
     tiny_store: TinyStore, tmp_path: Path
 ) -> None:
-    pools = {"features": {"size": 4, "num_cpus": 3}}
+    def score(size: int, **share: int) -> None:
+        pools = {"features": {"size": size, **share}}
+        run_score(tiny_store.score_config(tmp_path / "s", pools=pools, fuse_models=False))
+
     with pytest.raises(InputError, match=r"need 13.* CPUs .*has 8: 5.* CPUs are missing"):
-        run_score(tiny_store.score_config(tmp_path / "s", pools=pools))
-    pools = {"features": {"size": 1, "num_gpus": 1}}
+        score(4, num_cpus=3)
     with pytest.raises(InputError, match=r"need 1 GPUs .*has 0: 1 GPUs are missing"):
-        run_score(tiny_store.score_config(tmp_path / "s", pools=pools))
+        score(1, num_gpus=1)
     assert not (tmp_path / "s" / "runs").exists()
 
 

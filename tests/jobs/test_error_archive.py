@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.config import IndexConfig
 from pipeline.stages.index import run_index
 from pipeline.tables.runs import load_table
-from tests.conftest import TinyStore, run_job, save
+from tests.conftest import ONE_ACTOR_SET, TinyStore, run_job, save
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -104,6 +104,7 @@ def errors_run(
         "run_id=night",
         "commit_rows=8",
         "block_rows=8",
+        *ONE_ACTOR_SET,
         address=cluster,
     )
     assert done.returncode == 0, done.stderr

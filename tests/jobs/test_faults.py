@@ -21,7 +21,7 @@ from pipeline.errors import RunError
 from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
-from tests.conftest import ROOT, TinyStore, job_environment, save
+from tests.conftest import ONE_ACTOR, ONE_ACTOR_SET, ROOT, TinyStore, job_environment, save
 from tests.deadly import DECODER, deadly_png
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -41,9 +41,9 @@ class Night:
     def config(self, store: Path, **changes: object) -> ScoreConfig:
         return ScoreConfig.model_validate(self.settings | {"store": str(store)} | changes)
 
-    def arguments(self, store: Path, **changes: object) -> list[str]:
-        settings = self.settings | {"store": store} | changes
-        return [f"{key}={value}" for key, value in settings.items()]
+    def arguments(self, store: Path) -> list[str]:
+        settings = {k: v for k, v in self.settings.items() if k not in ONE_ACTOR}
+        return [*(f"{k}={v}" for k, v in settings.items()), f"store={store}"]
 
     def require_equal(self, store: Path) -> None:
         for name in TABLES:
@@ -69,6 +69,7 @@ def night(tiny_store: TinyStore, tmp_path_factory: pytest.TempPathFactory) -> Ni
         "run_id": "night",
         "commit_rows": BLOCK,
         "block_rows": BLOCK,
+        **ONE_ACTOR,  # where an actor is to die there are three
     }
     calm = Night(settings, folder / "calm")
     run_score(calm.config(calm.calm))
@@ -133,7 +134,7 @@ def test_workers_and_actors_die_at_model_load_and_in_the_middle(
         kill_one("ClassifierActor", ended, lambda: commits(tmp_path) > 3)
 
     with meanwhile(kill):
-        run_score(night.config(tmp_path))
+        run_score(night.config(tmp_path, fuse_models=False))
     night.require_equal(tmp_path)
 
 
@@ -147,14 +148,14 @@ def test_a_model_that_dies_at_every_load_ends_the_run_in_words(
                 process.kill()
 
     with meanwhile(kill), pytest.raises(RunError, match="what is committed is safe"):
-        run_score(night.config(tmp_path))
+        run_score(night.config(tmp_path, fuse_models=False))
     run_score(night.config(tmp_path))
     night.require_equal(tmp_path)
 
 
-def start(night: Night, address: str, store: Path, **changes: object) -> subprocess.Popen[str]:
+def start(night: Night, address: str, store: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "jobs/score.py", *night.arguments(store, **changes)],
+        [sys.executable, "jobs/score.py", *night.arguments(store), *ONE_ACTOR_SET],
         cwd=ROOT,
         env=job_environment(address),
         stdout=subprocess.PIPE,
@@ -259,10 +260,10 @@ def test_a_full_disk_ends_the_run_in_words_and_the_same_command_finishes_it(
 
 def test_a_node_is_torn_away_in_the_middle(night: Night, tmp_path: Path) -> None:
     # Two actors of each kind, so that the nodes' CPUs are spread over and some die with theirs.
-    pools = {f"pools.{name}.size": 2 for name in ("detector", "features", "classifier")}
-    pools |= {f"pools.{name}.num_cpus": 0.8 for name in ("detector", "features", "classifier")}
+    names = ("detector", "features", "classifier")
+    pools = [f"pools.{name}.{key}" for name in names for key in ("size=2", "num_cpus=0.8")]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.jobs.lose_a_node", "3", *night.arguments(tmp_path, **pools)],
+        [sys.executable, "-m", "tests.jobs.lose_a_node", "3", *night.arguments(tmp_path), *pools],
         cwd=ROOT,
         env=job_environment(None),
         capture_output=True,
@@ -290,6 +291,7 @@ def check_deadly_images(tiny: TinyStore, folder: Path, images: int) -> None:
     )
     settings = {"manifest": indexed["manifest"], "bundle": tiny.bundle, "run_id": "night"}
     arguments = [f"{key}={value}" for key, value in (settings | {"store": folder}).items()]
+    arguments += ONE_ACTOR_SET
     environment = job_environment(None)
     environment["PYTHONPATH"] = os.pathsep.join([str(DECODER), str(ROOT)])
     done = subprocess.run(
@@ -312,7 +314,7 @@ def check_deadly_images(tiny: TinyStore, folder: Path, images: int) -> None:
     for path, how in deadly.items():
         assert how in told[path]
     # The others come out as if the two had never been there.
-    calm = ScoreConfig.model_validate(settings | {"store": str(folder / "calm")})
+    calm = ScoreConfig.model_validate(settings | {"store": str(folder / "calm")} | ONE_ACTOR)
     with files_away(deadly):
         run_score(calm)
     for name in ("scores", "detections"):

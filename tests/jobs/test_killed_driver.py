@@ -16,10 +16,12 @@ from pipeline.config import IndexConfig, ScoreConfig
 from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
-from tests.conftest import ROOT, TinyStore, job_environment, run_job, save
+from tests.conftest import ONE_ACTOR, ONE_ACTOR_SET, ROOT, TinyStore, job_environment, run_job, save
 
 COMMIT_ROWS = 8
 COMMITS = "commits/*.json"
+# Images from which on a run has three pools, as by default.
+FULL_SIZE = 400
 
 
 def noise_archive(root: Path, count: int) -> Path:
@@ -67,10 +69,11 @@ def check_kills(
     calm = folder / "calm"
     settings = {"manifest": manifest, "bundle": tiny.bundle, "run_id": "night"}
     settings |= {"commit_rows": COMMIT_ROWS, "block_rows": COMMIT_ROWS}
-    run_score(ScoreConfig.model_validate(settings | {"store": str(calm)}))
+    run_score(ScoreConfig.model_validate(settings | {"store": str(calm)} | ONE_ACTOR))
 
     store = folder / "killed"
     arguments = [f"{key}={value}" for key, value in (settings | {"store": store}).items()]
+    arguments += ONE_ACTOR_SET if images < FULL_SIZE else ()
     command = [sys.executable, "jobs/score.py", *arguments]
     total = images // COMMIT_ROWS
     seen = 0
@@ -137,7 +140,7 @@ def test_a_run_killed_in_the_middle_and_while_publishing_publishes_the_same_tabl
 def test_a_run_of_400_images_killed_five_times_publishes_the_same_tables(
     tiny_store: TinyStore, cluster: str, tmp_path: Path
 ) -> None:
-    check_kills(tiny_store, cluster, tmp_path, 400, [0.02, 0.25, 0.5, 0.75, 0.95])
+    check_kills(tiny_store, cluster, tmp_path, FULL_SIZE, [0.02, 0.25, 0.5, 0.75, 0.95])
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_two_nights_in_a_row(tiny_store: TinyStore, cluster: str, tmp_path: Path
         "address": cluster,
         "SOURCE": archive,
         "STORE": store,
-        "SCORE": "block_rows=8 commit_rows=8",
+        "SCORE": "block_rows=8 commit_rows=8 fuse_models=true pools.fused.size=1",
         "LOGS": tmp_path / "logs",
         "LOCK": tmp_path / "lock",
     }

@@ -268,6 +268,8 @@ def arguments(tiny: TinyStore, store: Path, **changes: object) -> list[str]:
         "run_id": "night",
         "block_rows": 8,
         "commit_rows": 8,
+        "fuse_models": True,
+        "pools.fused.size": 1,
     }
     return [f"{key}={value}" for key, value in (values | changes).items()]
 

@@ -20,7 +20,7 @@ from pipeline.tables import storage
 from pipeline.tables.access import VARIABLE
 from pipeline.tables.manifest import write_manifest
 from pipeline.tables.runs import load_table
-from tests.conftest import ROOT, TinyStore, job_environment, save
+from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment, save
 from tests.faulty_proxy import FAULTS, FaultyProxy, faulty_proxy
 from tests.s3_server import SECRET, access_to, files_below, new_bucket
 
@@ -122,6 +122,7 @@ def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
         "run_id=april",
         "block_rows=8",
         "commit_rows=8",
+        *ONE_ACTOR_SET,
     )
     watch = away_at_the_first_commit(plant.proxy, away_s)
     assert "40 images: 40 scored, 0 errors" in plant.run(*score)

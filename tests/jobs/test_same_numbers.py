@@ -48,6 +48,7 @@ def tables(
 ) -> dict[str, pa.Table]:
     names = ("detector", "features", "classifier")
     pools = {name: {"size": size} for name, size in zip(names, sizes, strict=True)}
+    changes |= {"fuse_models": False}
     run_score(tiny.score_config(store, run_id="r", pools=pools, **changes))
     return {name: load_table(str(store), "r", name) for name in TABLES}
 
@@ -74,6 +75,23 @@ def test_tables_are_equal_with_1_2_and_5_actors(
     assert facts(tmp_path) == facts(one_store)
     assert one_actor["scores"]["anomaly_cells"].null_count == 0
     assert len(one_actor["detections"]) > len(one_actor["scores"])
+
+
+def test_actors_that_hold_all_models_give_the_same_tables_and_their_stages_times(
+    tiny_store: TinyStore, one_actor: dict[str, pa.Table], one_store: Path, tmp_path: Path
+) -> None:
+    config = tiny_store.score_config(
+        tmp_path, run_id="r", fuse_models=True, pools={"fused": {"size": 2}}, block_rows=5
+    )
+    report = run_score(config)
+    assert list(report["pools"]) == ["fused"]
+    for name in TABLES:
+        assert load_table(str(tmp_path), "r", name).equals(one_actor[name])
+    assert facts(tmp_path) == facts(one_store)
+    alone = json.loads((one_store / "runs/r/report.json").read_text())["stages"]
+    assert {(s["stage"], s["images"]) for s in report["stages"]} == {
+        (s["stage"], s["images"]) for s in alone
+    }
 
 
 def test_models_that_are_off_leave_null_columns_and_the_others_as_they_were(

@@ -213,7 +213,7 @@ def test_a_changed_model_alone_sees_the_images(
     tiny_store: TinyStore, store: Path, anew: Rescored, changed: tuple[str, ...]
 ) -> None:
     bundle = variant(tiny_store, store, changed)
-    report = run(tiny_store, store, "two", bundle=bundle)
+    report = run(tiny_store, store, "two", bundle=bundle, fuse_models=False)
     assert counts(report) == {"decoded": 40}
     check_mixed((store, "two"), (store, "one"), (anew.store, "all"), changed, but=())
     ran = json.loads((store / "runs/two/run.json").read_text())["pools"]
@@ -334,7 +334,11 @@ def test_features_that_are_to_be_kept_and_are_not_yet_are_computed(
 
 @pytest.mark.parametrize(
     ("table", "changed"),
-    [("scores", "classifier"), ("detections", "classifier"), ("features", "features")],
+    [
+        pytest.param("scores", "classifier", marks=pytest.mark.slow),
+        ("detections", "classifier"),
+        pytest.param("features", "features", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("how", ["flip", pytest.param("gone", marks=pytest.mark.slow)])
 def test_a_damaged_table_is_not_taken_from(
