@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit acceptance lock clean
+.PHONY: demo test check unit acceptance bench lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/demo.py $(DEMO)
@@ -27,6 +27,10 @@ unit: $(INSTALLED)
 # The same checks at their full size.
 acceptance: $(INSTALLED)
 	$(BIN)/python -m pytest --timeout=1800 $(TESTS)
+
+# Every measurement of docs/speed.md, as ratios, into bench.json; BENCH names sections, or --short.
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 # One environment for everything. torch and torchvision come from the package index's default
 # builds; OpenCV is the headless one, which needs no libGL.

@@ -1,0 +1,219 @@
+"""The whole job against a bare loop: images a second once everything is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from pipeline.config import IndexConfig
+from pipeline.models.detector import quiet_ultralytics
+from pipeline.scoring.bundle import open_bundle
+from tests.benchmarks.archive import write_pictures
+from tests.benchmarks.bare_loop import Task
+from tests.benchmarks.ratios import Ratio, in_turns
+
+ROOT = Path(__file__).parents[2]
+BATCH = 16
+SQUARE = 256
+COMMIT_ROWS = 32
+# Between these shares of a run everything is loaded and nothing runs dry yet.
+FROM, UNTIL = 0.25, 0.85
+
+
+@dataclass(frozen=True)
+class Plant:
+    """An archive, its manifest, and a bundle for each case.
+
+    Attributes:
+        store: where all lies.
+        manifest: of the archive.
+        files: its images, in the manifest's order.
+    """
+
+    store: Path
+    manifest: str
+    files: tuple[str, ...]
+
+
+def plant(folder: Path, images: int, side: int, kind: str) -> Plant:
+    """Writes an archive and indexes it."""
+    from pipeline.stages.index import run_index
+
+    write_pictures(folder / "archive", images, side, kind)
+    config = IndexConfig(source=str(folder / "archive"), store=str(folder), name="m")
+    manifest = run_index(config)["manifest"]
+    return Plant(folder, manifest, _uris(manifest))
+
+
+def _uris(manifest: str) -> tuple[str, ...]:
+    import pyarrow.parquet as pq
+
+    return tuple(pq.read_table(manifest, columns=["uri"])["uri"].to_pylist())
+
+
+def fit(found: Plant, letterboxed: int, precision: str) -> str:
+    """A bundle of full-size networks with seeded weights."""
+    models = found.store / "models"
+    if not models.exists():
+        models.mkdir()
+        torch.manual_seed(7)
+        save_file(resnet18(num_classes=2).state_dict(), models / "resnet.safetensors")
+        quiet_ultralytics()
+        from ultralytics.nn.tasks import DetectionModel
+
+        torch.save({"model": DetectionModel("yolov8n.yaml", verbose=False)}, models / "yolo.pt")
+    settings = {
+        "manifest": found.manifest,
+        "store": found.store,
+        "backbone.weights": models / "resnet.safetensors",
+        "backbone.batch_size": BATCH,
+        "backbone.image_size": SQUARE,
+        "classifier.weights": models / "resnet.safetensors",
+        "classifier.batch_size": BATCH,
+        "detector.weights": models / "yolo.pt",
+        "detector.trusted": "true",
+        "detector.image_size": letterboxed,
+        "detector.batch_size": BATCH,
+        "precision": precision,
+        "run_id": f"fit-{letterboxed}-{precision}",
+    }
+    job("fit", settings)
+    return open_bundle("latest", str(found.store)).uri
+
+
+def job(name: str, settings: dict[str, object]) -> None:
+    """Runs a job in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, f"jobs/{name}.py", *(f"{k}={v}" for k, v in settings.items())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{name} ended with {done.returncode}: {done.stderr}")
+
+
+def own_speed(found: Plant, bundle: str, settings: dict[str, object]) -> float:
+    """Images a second of jobs/score.py in the middle of its run."""
+    run_id = f"bench-{time.monotonic_ns()}"
+    arguments = {
+        "manifest": found.manifest,
+        "bundle": bundle,
+        "store": found.store,
+        "run_id": run_id,
+        "reuse": "false",
+        "commit_rows": COMMIT_ROWS,
+    } | settings
+    commits = found.store / "runs" / run_id / "commits"
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "jobs/score.py", *(f"{k}={v}" for k, v in arguments.items())],
+            cwd=ROOT,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        seen: list[tuple[float, int]] = []
+        while process.poll() is None:
+            count = len(list(commits.glob("*.json"))) if commits.exists() else 0
+            if count and (not seen or seen[-1][1] < count):
+                seen.append((time.monotonic(), count))
+            time.sleep(0.05)
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(said.read())
+    return middle_speed(seen, len(found.files) / COMMIT_ROWS) * COMMIT_ROWS
+
+
+def middle_speed(seen: Sequence[tuple[float, int]], total: float) -> float:
+    """Commits a second in the middle of a run, of (time, commits) pairs."""
+    first = next(pair for pair in seen if pair[1] >= FROM * total)
+    last = next(pair for pair in seen if pair[1] >= UNTIL * total)
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def loop_speed(
+    found: Plant, bundle: str, letterboxed: int, precision: str, *, threads: int, workers: int
+) -> float:
+    """Images a second of the bare loop, in a process of its own."""
+    # As long as the part of our run that is measured.
+    count = int(len(found.files) * (UNTIL - FROM))
+    task = Task(
+        list(found.files[:count]),
+        bundle,
+        SQUARE,
+        letterboxed,
+        BATCH,
+        threads,
+        workers,
+        precision,
+        "part",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.bare_loop"],
+        cwd=ROOT,
+        input=json.dumps(asdict(task)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found_speed = json.loads(done.stdout.splitlines()[-1])
+    return float(found_speed["images"] / found_speed["seconds"])
+
+
+def compare(
+    images: int,
+    turns: int,
+    letterboxed: int,
+    precision: str,
+    settings: dict[str, object],
+    side: int = 1024,
+    kind: str = "jpeg",
+) -> list[Ratio]:
+    """The job against the loop, and against a DataLoader with workers."""
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="linescore-bench-") as folder:
+        found = plant(Path(folder), images, side, kind)
+        bundle = fit(found, letterboxed, precision)
+        ratios = []
+        for name, threads, workers in (
+            (f"bare loop, {cores} threads", cores, 0),
+            (f"DataLoader, {cores} workers", cores, cores),
+        ):
+            what = f"score / {name}: detector {letterboxed} px, {precision}, {kind} {side} px"
+            ratios.append(
+                in_turns(
+                    what,
+                    lambda: own_speed(found, bundle, settings),
+                    lambda t=threads, w=workers: loop_speed(
+                        found, bundle, letterboxed, precision, threads=t, workers=w
+                    ),
+                    turns,
+                )
+            )
+        return ratios
+
+
+def main() -> None:
+    """`python -m tests.benchmarks.scoring IMAGES TURNS DETECTOR_PX PRECISION [KEY=VALUE …]`."""
+    images, turns, letterboxed, precision, *rest = sys.argv[1:]
+    settings: dict[str, object] = dict(pair.split("=", 1) for pair in rest)
+    for ratio in compare(int(images), int(turns), int(letterboxed), precision, settings):
+        print(ratio.row(), ratio.turns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""One run with stubs for models, in a process of its own, on as many simulated nodes as asked for.
+
+Reads its task as JSON from stdin, and prints what it took as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.benchmarks.stubs import stubs_for_models
+
+ROOT = Path(__file__).parents[2]
+_SAMPLE_S = 0.25
+
+
+@dataclass(frozen=True)
+class StubTask:
+    """A run to be made.
+
+    Attributes:
+        score: settings of the run.
+        nodes: simulated nodes.
+        cpus: logical CPUs of each.
+        seconds: that each stub waits for an image.
+    """
+
+    score: dict[str, Any]
+    nodes: int = 1
+    cpus: int = 2
+    seconds: float = 0.0
+
+
+@dataclass
+class Seen:
+    """What a run took.
+
+    Attributes:
+        commits: (seconds since the first commit, images by then).
+        driver: peak of the driver's own memory, bytes, above what it held when it began.
+        worker: peak of the largest worker's own memory, bytes.
+        images: of the run's report.
+    """
+
+    commits: list[tuple[float, int]] = field(default_factory=list)
+    driver: int = 0
+    worker: int = 0
+    images: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def images_per_s(self) -> float:
+        """In the middle of the run."""
+        total = self.commits[-1][1]
+        first = next(pair for pair in self.commits if pair[1] >= 0.25 * total)
+        last = next(pair for pair in self.commits if pair[1] >= 0.85 * total)
+        return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def run(task: StubTask, timeout_s: float = 3000) -> Seen:
+    """Makes the run in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.stub_run"],
+        cwd=ROOT,
+        input=json.dumps(asdict(task)),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return Seen(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _own(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().uss)
+    except psutil.Error:
+        return 0
+
+
+def _watch(seen: Seen, base: int, ended: threading.Event) -> None:
+    me = psutil.Process()
+    while not ended.wait(_SAMPLE_S):
+        seen.driver = max(seen.driver, _own(me) - base)
+        for child in me.children(recursive=True):
+            try:
+                work = child.name().startswith("ray::Map")
+            except psutil.Error:
+                continue
+            if work:
+                seen.worker = max(seen.worker, _own(child))
+
+
+def _main() -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from pipeline.config import ScoreConfig
+    from pipeline.stages.progress import Progress
+    from pipeline.stages.score import run_score
+
+    task = StubTask(**json.load(sys.stdin))
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": task.cpus, "include_dashboard": False},
+    )
+    for _ in range(task.nodes - 1):
+        cluster.add_node(num_cpus=task.cpus)
+    ray.init(address=cluster.address, log_to_driver=False)
+    seen = Seen()
+    add, started = Progress.add, time.monotonic()
+
+    def note(self: Progress, scored: int, failed: int) -> None:
+        add(self, scored, failed)
+        seen.commits.append((time.monotonic() - started, self.done))
+
+    Progress.add = note  # type: ignore[method-assign]
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(seen, _own(psutil.Process()), ended))
+    watcher.start()
+    try:
+        with stubs_for_models(task.seconds):
+            seen.images = run_score(ScoreConfig.model_validate(task.score))["images"]
+    finally:
+        ended.set()
+        watcher.join()
+    ray.shutdown()
+    cluster.shutdown()
+    print(json.dumps(asdict(seen)))
+
+
+if __name__ == "__main__":
+    _main()

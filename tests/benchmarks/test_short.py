@@ -1,0 +1,105 @@
+"""The benchmarks in small: that they measure what they say, their counts, and no time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.images.decode import decode
+from tests.benchmarks import growing, ledger
+from tests.benchmarks.archive import encoded, with_comment, write_pictures
+from tests.benchmarks.bare_loop import boxed
+from tests.benchmarks.decoding import CASES, OTHERS
+from tests.benchmarks.ratios import Ratio, as_markdown, in_turns
+from tests.benchmarks.scoring import middle_speed
+from tests.benchmarks.stub_run import StubTask, run
+from tests.benchmarks.synthetic import write_rows
+from tests.conftest import ROOT, TinyStore
+
+
+def test_a_ratio_is_taken_turn_by_turn() -> None:
+    ran: list[str] = []
+    speeds = {"own": iter([2.0, 9.0, 4.0]), "other": iter([1.0, 3.0, 4.0])}
+
+    def measure(name: str) -> float:
+        ran.append(name)
+        return next(speeds[name])
+
+    found = in_turns("a / b", lambda: measure("own"), lambda: measure("other"), 3)
+    assert ran == ["other", "own", "own", "other", "other", "own"]
+    assert found == Ratio("a / b", (2.0, 9.0, 4.0), (1.0, 3.0, 4.0))
+    assert found.turns == [1.0, 2.0, 3.0]
+    assert "| **2.00** | 1.00 to 3.00 | 3 |" in as_markdown([found.row()])
+
+
+def test_the_middle_of_a_run_leaves_start_and_end_out() -> None:
+    # 100 commits: the first comes late, the last ten drip.
+    seen = [(20.0 + n, n + 1) for n in range(90)] + [(200.0 + 30 * n, 91 + n) for n in range(10)]
+    assert middle_speed(seen, 100) == pytest.approx(1.0)
+
+
+def test_every_decoder_is_given_the_same_picture_and_gives_the_same_pixels() -> None:
+    for name, side, kind, grey in CASES:
+        content = encoded(1, side // 4, kind, grey=grey)
+        pixels = decode(content).pixels
+        for other, work in OTHERS.items():
+            assert np.array_equal(work(content), pixels), (name, other)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_pictures_of_an_archive_are_all_different_files(tmp_path: Path, kind: str) -> None:
+    write_pictures(tmp_path, 40, 64, kind)
+    files = sorted(tmp_path.rglob("*.*"))
+    assert len({file.read_bytes() for file in files}) == len(files) == 40
+    assert decode(files[0].read_bytes()).format == kind.upper()
+    plain = encoded(0, 64, kind, grey=False)
+    assert np.array_equal(decode(with_comment(plain, b"7", kind)).pixels, decode(plain).pixels)
+
+
+def test_the_loop_letterboxes_as_the_job_does() -> None:
+    from pipeline.images.geometry import letterbox
+
+    pixels = np.random.default_rng(3).integers(0, 256, (128, 128, 3), np.uint8)
+    assert np.array_equal(boxed(pixels, 64), letterbox(pixels, 64))
+
+
+def test_the_ledger_counts_every_row() -> None:
+    found = ledger.measure(300)
+    assert found.rows == 300
+    assert min(found.committed_bytes, found.published_bytes) > 10
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(200)
+def test_a_run_with_stubs_is_the_whole_job(tiny_store: TinyStore, tmp_path: Path) -> None:
+    manifest = write_rows(tmp_path, 500)
+    score = growing.settings(tmp_path, tiny_store.bundle, manifest, "r")
+    seen = run(StubTask(score | {"block_rows": 32, "commit_rows": 64, "fuse_models": True}))
+    assert seen.images["manifest"] == seen.images["scored"] == seen.images["decoded"] == 500
+    assert seen.commits[-1][1] == 500
+    assert min(seen.driver, seen.worker) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_section_runs_in_small(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "--short", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    for name in ("score", "decode", "stages", "moments"):
+        assert all(row["ratio"] > 0 for row in found[name]["ratios"])
+    for count, peak in found["memory"]["peak_bytes"].items():
+        assert peak["images"]["scored"] == int(count)
