@@ -71,8 +71,13 @@ compare() {
 
 say "run $RUN: $SOURCE into $STORE"
 # A night that has begun keeps its images: what has come meanwhile belongs to the next one.
-if "$PYTHON" jobs/runs.py show "$RUN" "store=$STORE" >/dev/null 2>&1; then
+begun=0
+step show runs show "$RUN" "store=$STORE" >/dev/null 2>&1 || begun=$?
+if ((begun == 0)); then
     say "run $RUN has begun before: its manifest stays"
+elif ((begun != 2)); then
+    say "whether run $RUN has begun can't be told (status $begun)"
+    exit "$begun"
 else
     step index index "source=$SOURCE" "store=$STORE" "name=$NAME" "since=$NAME" "${INDEX[@]}"
 fi

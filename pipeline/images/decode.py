@@ -79,6 +79,8 @@ _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 
 # The marker EOI (ITU-T T.81, B.1.1.3).
 _JPEG_END = b"\xff\xd9"
+# A marker within a scan's data, other than the restarts that belong there.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 # How Pillow and Python word a file that ends too early ("cannot load this image": no pixel data
 # was reached at all; "chunk b''": a PNG stops between two chunks).
@@ -193,18 +195,36 @@ def _fast_jpeg(image: JpegImageFile, data: bytes) -> NDArray[np.uint8] | None:
     """(H, W, 3) by OpenCV, two thirds of Pillow's time; None: Pillow has to look at the file.
 
     Both call libjpeg-turbo and give the same pixels. But OpenCV says nothing of a file that ends
-    too early, so that one whose end isn't there is left to Pillow.
+    too early or whose scan is damaged, so that one which may be is left to Pillow.
     """
     grey = image.mode == "L"
-    if not (grey or image.mode == "RGB") or data[-2:] != _JPEG_END:
+    if not (grey or image.mode == "RGB") or not _ends_with_its_scan(image, data):
         return None
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
     content = np.frombuffer(data, np.uint8)
     # The orientation is undone for all formats alike, later.
-    pixels = cv2.imdecode(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        pixels = cv2.imdecode(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # beyond its own limits
+        return None
     if pixels is None or pixels.shape[:2] != (image.height, image.width):
         return None
     return np.stack([pixels] * 3, axis=-1) if grey else np.asarray(pixels, np.uint8)
+
+
+def _ends_with_its_scan(image: JpegImageFile, data: bytes) -> bool:
+    """Whether the file's end marker is there, and the first marker behind a baseline scan.
+
+    A marker within the scan is what an overwritten sector, or a file that was begun twice, leaves.
+    """
+    if data[-2:] != _JPEG_END:
+        return False
+    if "progressive" in image.info:  # has many scans
+        return True
+    if image.fp is None:
+        return False
+    found = _JPEG_MARKER.search(data, image.fp.tell())
+    return found is not None and found.start() == len(data) - 2
 
 
 def _check_header(image: ImageFile, limits: DecodeLimits) -> None:

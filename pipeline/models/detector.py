@@ -103,12 +103,13 @@ def _decode_in_float32(head: Any) -> None:
     """
     decode = head._inference
     head.dfl.float()
+    head.shape = None  # anchors that came with the weights were cast: they are made anew
 
     def in_float32(found: dict[str, Any]) -> Any:
         # Of the maps only their shapes and type count.
         maps = [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in found["feats"]]
         boxes, scores = found["boxes"].float(), found["scores"].float()
-        return decode({"boxes": boxes, "scores": scores, "feats": maps})
+        return decode({**found, "boxes": boxes, "scores": scores, "feats": maps})
 
     head._inference = in_float32
 

@@ -10,7 +10,14 @@ from typing import TypeVar
 import numpy as np
 
 # What PyTorch says where the host's memory ends; a GPU's has an exception of its own.
-_HOST_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+_HOST_WORDS = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "alloc_failed",
+    "bad_alloc",
+)
 _HALVINGS: ContextVar[int] = ContextVar("halvings", default=0)
 Result = TypeVar("Result")
 

@@ -10,6 +10,11 @@ from pipeline.scoring.bundle import CLASSIFIER_FILE, DETECTOR_FILE, RECORD, dige
 from pipeline.scoring.thresholds_file import canonical_digest
 from pipeline.tables import storage
 
+# How images are decoded and resized and networks computed, as a number that is raised with every
+# change of a score, however small: rows of two versions are not mixed by reuse, nor in a run.
+# 2: JPEG by OpenCV, halved squares by PyTorch, batch norms folded.
+ARITHMETIC = 2
+
 
 def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
     """What the columns of each model depend on.
@@ -18,13 +23,14 @@ def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
         scorer: the part of a bundle's record that scores depend on.
 
     Returns:
-        `features`: the backbone and what it is given; `gaussians`: per category the features and
-        both of its Gaussians; `classifier` and `detector`: the weights and their settings, None
-        where the bundle has none.
+        `arithmetic`: its version; `features`: the backbone and what it is given; `gaussians`: per
+        category the features and both of its Gaussians; `classifier` and `detector`: the weights
+        and their settings, None where the bundle has none.
     """
-    features = digests(scorer, {})["feature_digest"]
+    features = canonical_digest([digests(scorer, {})["feature_digest"], ARITHMETIC])
     files = scorer["files"]
     return {
+        "arithmetic": ARITHMETIC,
         "features": features,
         "gaussians": {
             category: canonical_digest(
@@ -55,7 +61,8 @@ def _network(scorer: Mapping[str, Any], model: str, file: str, **settings: Any) 
         return None
     weights = scorer["files"][file]["sha256"]
     precision = precision_of(scorer["precision"], model)
-    return canonical_digest({"weights": weights, "precision": precision, "settings": settings})
+    known = {"weights": weights, "precision": precision, "settings": settings}
+    return canonical_digest(known | {"arithmetic": ARITHMETIC})
 
 
 def components_at(uri: str, scorer_digest: str) -> dict[str, Any]:

@@ -217,11 +217,14 @@ class FitActor:
 
     def __init__(self, settings: tuple[Any, FeatureLayout, int, int, str]) -> None:
         from pipeline.models.backbone import Backbone
+        from pipeline.models.precision import lacking
         from pipeline.models.resnet import fix_arithmetic
         from pipeline.models.weights import state_from_bytes
 
         weights, layout, batch, threads, precision = settings
         fix_arithmetic(threads)
+        if missing := lacking({"features": precision}):
+            raise InputError(f"precision: {', '.join(missing)}: a worker has no hardware for it")
         state = state_from_bytes(ray.get(weights), "backbone")
         self._backbone = Backbone(state, layout, batch, precision=precision)
 

@@ -78,6 +78,7 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     """
     started = time.monotonic()
     places, plan = run.places, run.leaning.plan
+    _require_free(run)
     commits = read_commits(places.folder)
     _account(plan.images.ids[~plan.skipped], committed_ids(commits), places)
     files = _build_tables(places, run.bundle, commits, run.file_rows)
@@ -91,13 +92,31 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     making = counts_by_making(commits) | {"skipped": skipped}
     report = _report(run, files, making) | _work(commits) | facts
     report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
-    run.lock.require()  # the last look before the tables are visible
+    _require_free(run)  # the last look before the tables are visible
     storage.write_json(places.report, report)
     record = _record(report) | run.leaning.task.terms.as_facts()
     record |= {"skipped_by": list(run.leaning.skipped_by), "needs": list(run.leaning.needs)}
     storage.write_json(places.published, published_record(places.store, files, record))
     remove_work(places.folder)
     return report
+
+
+def _require_free(run: Publication) -> None:
+    """The run is still this driver's, nobody published it, and nothing that it leans on went.
+
+    Raises:
+        RunError: one of these doesn't hold; tables that are there stay as they are.
+    """
+    run.lock.require()
+    places = run.places
+    if storage.exists(places.published):
+        raise RunError(f"run {places.run_id}: was published by another driver meanwhile")
+    for run_id in run.leaning.skipped_by:
+        if not storage.exists(RunPlaces(places.store, run_id).published):
+            raise RunError(
+                f"run {places.run_id}: leaves images to run {run_id}, which was deleted "
+                "meanwhile; nothing was published: score again under another run_id"
+            )
 
 
 def _account(wanted: np.ndarray, committed: np.ndarray, places: RunPlaces) -> None:

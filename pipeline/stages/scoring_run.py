@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.config import PoolConfig, ScoreConfig
 from pipeline.errors import InputError
 from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
-from pipeline.scoring.components import components_at
+from pipeline.scoring.components import ARITHMETIC, components_at
 from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
 from pipeline.scoring.reuse.plan import BITS, Task
@@ -71,7 +71,10 @@ def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
     )
     if seconds is None:
         return plans
-    return plan_pools(sized(pools, seconds, free_cpus()), config.ray.resource_wait_s)
+    try:
+        return plan_pools(sized(pools, seconds, free_cpus()), config.ray.resource_wait_s)
+    except InputError:  # given shares leave less room than the measurement counted on
+        return plans
 
 
 def prepare_options(work: Work, models: tuple[str, ...]) -> PrepareOptions:
@@ -144,6 +147,7 @@ def identity(work: Work) -> dict[str, Any]:
         "kind": "score",
         "manifest_digest": work.manifest.digest,
         "scorer_digest": work.bundle.scorer_digest,
+        "arithmetic": ARITHMETIC,
         "models": list(work.models),
         "keep_features": config.keep_features,
         "verify_content": config.verify_content,
@@ -183,6 +187,7 @@ def facts_of(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> dict[s
             "components": leaning.task.terms.components,
         },
         "leans_on": leaning.as_facts(),
+        "needs": sorted({*leaning.needs, *leaning.plan.leaned_on}),
         "pools": sizes_of(plans),
         "environment": environment(),
     }

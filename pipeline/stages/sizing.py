@@ -49,7 +49,8 @@ def sized(
 ) -> dict[str, PoolConfig]:
     """The pools with the sizes that the measured seconds ask for; given ones stay."""
     fixed = {name: pool.size for name, pool in pools.items() if pool.size is not None}
-    sizes = sizes_for(seconds, cpus, fixed, {name: pool.threads for name, pool in pools.items()})
+    taken = {name: max(pool.threads, pool.num_cpus or 0.0) for name, pool in pools.items()}
+    sizes = sizes_for(seconds, cpus, fixed, taken)
     measured = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in seconds.items())
     chosen = ", ".join(f"{name} {size}" for name, size in sizes.items())
     log.info("an image takes %s: actors for %g CPUs: %s", measured, cpus, chosen)
@@ -75,11 +76,14 @@ def measured_seconds(
     """
     places = np.unique(np.linspace(0, rows - 1, min(rows, _IMAGES)).astype(np.int64))
     given = [(stage.stage or FUSED, stage.actor, stage.settings) for stage in stages]
-    task = ray.remote(num_cpus=1, max_retries=0)(_measure)
+    # A worker of its own, which then ends: its threads are set for the models.
+    task = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(_measure)
     reference = task.remote(manifest, places, options, given)
     try:
         done, _ = ray.wait([reference], timeout=_PATIENCE_S)
         found: dict[str, float] | None = result_of(done[0]) if done else None
+        if not done:
+            log.info("the stages were not measured within %g s", _PATIENCE_S)
     except Exception as error:  # noqa: BLE001 - the run itself says what is wrong, with its place
         log.info("the stages could not be measured (%s)", type(error).__name__)
         return None
@@ -92,7 +96,8 @@ def _measure(
     manifest: str, places: np.ndarray, options: PrepareOptions, stages: list[Any]
 ) -> dict[str, float] | None:
     rows = rows_at(manifest, places, MANIFEST_COLUMNS)
-    block, seconds = _timed(lambda: prepare_block(rows, options))
+    # The processor's time: waiting for a remote archive takes none.
+    block, seconds = _timed(lambda: prepare_block(rows, options), time.process_time)
     usable = block.column("error_type").null_count
     if not usable:
         return None
@@ -103,15 +108,17 @@ def _measure(
     return found
 
 
-def _timed(work: Callable[[], pa.Table]) -> tuple[pa.Table, float]:
+def _timed(
+    work: Callable[[], pa.Table], clock: Callable[[], float] = time.perf_counter
+) -> tuple[pa.Table, float]:
     work()
-    started = time.perf_counter()
+    started = clock()
     done = work()
-    return done, time.perf_counter() - started
+    return done, clock() - started
 
 
 def sizes_for(
-    seconds: Mapping[str, float], cpus: float, fixed: Mapping[str, int], threads: Mapping[str, int]
+    seconds: Mapping[str, float], cpus: float, fixed: Mapping[str, int], taken: Mapping[str, float]
 ) -> dict[str, int]:
     """Actors of each pool, so that the slowest stage is as fast as the CPUs allow.
 
@@ -122,19 +129,19 @@ def sizes_for(
         seconds: for an image, by pool and for `decode`.
         cpus: to be given out.
         fixed: sizes that are given.
-        threads: of an actor, by pool: the CPUs that it takes.
+        taken: CPUs that an actor takes, by pool.
 
     Returns:
         The size of each pool, at least 1; CPUs that are left are decoding's.
     """
     sizes = {name: fixed.get(name, 1) for name in seconds if name != DECODE}
     tasks = 1
-    left = cpus - tasks - sum(size * threads[name] for name, size in sizes.items())
+    left = cpus - tasks - sum(size * taken[name] for name, size in sizes.items())
     while True:
         pace = {name: seconds[name] / size for name, size in sizes.items()}
         pace[DECODE] = seconds[DECODE] / tasks
         slowest = max(pace, key=lambda name: pace[name])
-        needed = 1 if slowest == DECODE else threads[slowest]
+        needed = 1 if slowest == DECODE else taken[slowest]
         if slowest in fixed or left < needed:
             return sizes
         left -= needed

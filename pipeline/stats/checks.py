@@ -36,9 +36,9 @@ def require_features(features: Features, groups: tuple[int, int]) -> None:
         )
 
 
-def centred(features: Features, group: int, centre: Array) -> Array:
-    """Features of one group less `centre` (D,), as a fresh row-major float64 (N, D).
+def centred(features: Features, group: int, centre: Array, out: Array | None = None) -> Array:
+    """Features of one group less `centre` (D,), as a row-major float64 (N, D): fresh, or `out`.
 
     The fixed layout keeps the bits of later products independent of how `features` is stored.
     """
-    return np.subtract(features[:, group, :], centre, dtype=np.float64, order="C")
+    return np.subtract(features[:, group, :], centre, out=out, dtype=np.float64, order="C")

@@ -70,17 +70,21 @@ class MomentAccumulator:
         self._second = np.zeros((groups, features, features))
         self._third = np.zeros((groups, features))
         self._fourth = np.zeros(groups)
+        # Kept from leaf to leaf: fresh memory costs as much as what is written to it.
+        self._z = np.empty((0, features))
 
     def add(self, features: Features) -> None:
-        """Add one leaf (N, G, D); the extra memory is one (D, D) product.
+        """Add one leaf (N, G, D); the extra memory is one (D, D) product and one (N, D) matrix.
 
         Raises:
             ValueError: another shape, or a value that is not finite; nothing has been added.
         """
         groups, width = self._shift.shape
         require_features(features, (groups, width))
+        if len(self._z) != len(features):
+            self._z = np.empty((len(features), width))
         for group in range(groups):
-            z = centred(features, group, self._shift[group])
+            z = centred(features, group, self._shift[group], self._z)
             squares = np.einsum("ij,ij->i", z, z)
             self._first[group] += z.sum(axis=0)
             self._second[group] += z.T @ z

@@ -19,7 +19,11 @@ _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 # A user's name and password before the host, and what signs a URL for everybody who has it.
 _SECRET = re.compile(
-    r"^[a-z0-9+.-]+://[^/?#]*@|[?&]x-amz-(signature|credential|security-token)=", re.I
+    r"^[a-z0-9+.-]+://[^/?#]*@"
+    # A secret key may hold slashes: what has a colon where a bucket's name is can't be one.
+    r"|^s3[an]?://(?!arn:)[^/?#]*:[^?#]*@"
+    r"|[?&]((x-(amz|goog)-)?(signature|credential|security-token)|awsaccesskeyid|sig)=",
+    re.I,
 )
 
 
@@ -119,5 +123,5 @@ def holds_secret(uri: str) -> bool:
 
 def without_secret(uri: str) -> str:
     """The URI as it may be shown."""
-    shown = re.sub(r"://[^/?#]*@", "://***@", uri)
+    shown = re.sub(r"://[^/?#]*(:[^?#]*)?@", "://***@", uri)
     return re.sub(r"\?.*", "?***", shown, flags=re.DOTALL)

@@ -234,7 +234,9 @@ def _needs(run_id: str, records: Records) -> dict[str, str]:
 
 
 def _listed(records: Records) -> Iterator[tuple[str, str]]:
-    for record in (records.run, records.report, records.published):
+    # What a run is begun with it needs until it is published; then its published record says it.
+    begun = None if records.published else records.run
+    for record in (begun, records.report, records.published):
         listed = (record or {}).get("needs")
         for name in listed if isinstance(listed, list) else ():
             if isinstance(name, str):

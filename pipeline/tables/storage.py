@@ -106,6 +106,8 @@ def _for_people(error: Exception) -> str | None:
             f"no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE, or run where an instance role gives them"
         )
+    if type(error).__name__ == "ParamValidationError":
+        return "is no name of a bucket: 3 to 63 small letters, digits, '.' and '-'"
     if type(error).__name__ == "EndpointConnectionError":
         return f"there is no such store ({error}); check s3.endpoint_url or AWS_ENDPOINT_URL"
     if isinstance(error, OSError) and code_of(error):

@@ -263,3 +263,34 @@ def test_threads_do_not_disturb_each_other() -> None:
         together = list(pool.map(lambda data: decode(data).pixels, files * 20))
     for index, pixels in enumerate(together):
         np.testing.assert_array_equal(pixels, alone[index % len(files)])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [16, 64, 512])
+def test_a_damaged_jpeg_that_pillow_refuses_is_refused(size: int, *, progressive: bool) -> None:
+    """OpenCV alone would accept most of them, with wrong rows."""
+    from PIL import Image as PillowImage
+
+    rng = np.random.default_rng(size)
+    smooth = np.cumsum(rng.normal(0, 3, (160, 160, 3)), axis=0) + 128
+    pixels = smooth.clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pixels).save(buffer, "JPEG", quality=92, progressive=progressive)
+    whole = buffer.getvalue()
+    scan = whole.index(b"\xff\xda") + 14
+    damaged = [whole[: len(whole) // 3] + whole]
+    for _ in range(40):
+        start = int(rng.integers(scan, len(whole) - size - 2))
+        damaged.append(whole[:start] + rng.bytes(size) + whole[start + size :])
+    refused = 0
+    for content in damaged:
+        try:
+            wanted = np.asarray(PillowImage.open(io.BytesIO(content)).convert("RGB"))
+        except OSError:
+            refused += 1
+            with pytest.raises(ImageError):
+                decode(content)
+        else:
+            assert np.array_equal(decode(content).pixels, wanted)
+    assert np.array_equal(decode(whole).pixels, np.asarray(PillowImage.open(buffer)))
+    assert refused or progressive or size < 64

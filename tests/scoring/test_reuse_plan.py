@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +247,8 @@ def test_only_a_run_of_the_same_scorer_and_models_is_skipped_by(
 
 
 def test_final_errors_are_skipped_and_those_that_may_pass_are_not(tmp_path: Path) -> None:
-    kinds = ["decode_error", "not_found", "content_changed", "read_error", "worker_crash"]
+    kinds = ["decode_error", "not_found", "content_changed", "read_error", "decode_error"]
+    kinds += ["worker_crash", "out_of_memory"]
     rows = [
         {"image_id": i, "uri": "u", "error_type": kind, "error_message": "m"}
         for i, kind in enumerate(kinds)
@@ -255,13 +256,35 @@ def test_final_errors_are_skipped_and_those_that_may_pass_are_not(tmp_path: Path
     content = storage.parquet_bytes(pa.Table.from_pylist(rows, schema=ERRORS))
     storage.write_bytes(str(tmp_path / "e.parquet"), content)
     file = TableFile("r", str(tmp_path / "e.parquet"), hashlib.sha256(content).hexdigest())
-    wanted = {i: ("bolt", i != 4) for i in range(6)}
+    wanted = {i: ("bolt", i != 4) for i in range(8)}
     for limits, skipped in ((LIMITS, [0]), (LIMITS | {"min_side": 1}, [])):
         run = EarlierRun("r", "", terms_of(limits=limits), (), {"scores": (), "errors": (file,)})
         task = Task(terms_of(), "cells")
         plan, used = skip_images(compute_all(images(wanted), task), task, [run])
         assert np.flatnonzero(plan.skipped).tolist() == skipped
         assert used == (("r",) if skipped else ())
+
+
+def test_an_image_that_was_moved_to_another_category_is_not_left_to_the_run(
+    tmp_path: Path,
+) -> None:
+    found = ["bolt", "tile", None, "bolt"]
+    rows = [{"image_id": i, "uri": "u", "category": name} for i, name in enumerate(found)]
+    content = storage.parquet_bytes(pa.Table.from_pylist(rows, schema=SCORES))
+    storage.write_bytes(str(tmp_path / "s.parquet"), content)
+    file = TableFile("r", str(tmp_path / "s.parquet"), hashlib.sha256(content).hexdigest())
+    run = EarlierRun("r", "", terms_of(), (), {"scores": (file,), "errors": ()})
+    wanted = {0: ("bolt", True), 1: ("bolt", True), 2: ("bolt", True), 3: (None, True)}
+    task = Task(terms_of(), "cells")
+    plan, used = skip_images(compute_all(images(wanted), task), task, [run])
+    assert np.flatnonzero(plan.skipped).tolist() == [0]
+    assert used == ("r",)
+
+
+def test_a_run_of_another_arithmetic_is_not_skipped_by() -> None:
+    earlier = terms_of()
+    other = replace(earlier, components=dict(earlier.components) | {"arithmetic": 1})
+    assert gives_all(EarlierRun("r", "", other, (), {}), earlier) is False
 
 
 def test_a_manifests_images_are_read_in_the_order_of_their_ids(tmp_path: Path) -> None:

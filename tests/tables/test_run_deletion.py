@@ -177,6 +177,19 @@ def test_an_unfinished_run_keeps_what_it_was_begun_with(store: str) -> None:
     assert "run tuesday needs it: it was begun with since_run" in why(store, "monday")
 
 
+def test_an_unfinished_run_keeps_what_it_leans_on_until_it_is_published(store: str) -> None:
+    put_published(store, "monday")
+    record = storage.read_json(put_unfinished(store, "tuesday").record)
+    storage.write_json(RunPlaces(store, "tuesday").record, record | {"needs": ["monday"]})
+    put_published(store, "wednesday")
+    place = RunPlaces(store, "wednesday").record
+    begun = storage.read_json(place) if storage.exists(place) else {}
+    storage.write_json(place, begun | {"needs": ["monday"]})
+    said = why(store, "monday")
+    assert "run tuesday needs it" in said
+    assert "wednesday" not in said
+
+
 @pytest.mark.parametrize(
     ("path", "record", "says"),
     [

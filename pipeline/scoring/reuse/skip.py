@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.scoring.reuse.earlier import EarlierRun, Terms
+from pipeline.scoring.reuse.images import Images, number_names
 from pipeline.scoring.reuse.plan import ReusePlan, Task
 from pipeline.tables.lookup import columns_of
-from pipeline.tables.schemas import UNREACHABLE_ERRORS
+from pipeline.tables.schemas import OUT_OF_MEMORY, UNREACHABLE_ERRORS, WORKER_CRASH
 
-# Errors that the next night may not have.
-_PASSING_ERRORS = (*UNREACHABLE_ERRORS, "content_changed")
+# Errors that the next night may not have: memory that others used too, and a worker that the
+# system killed for want of it.
+_PASSING_ERRORS = (*UNREACHABLE_ERRORS, "content_changed", OUT_OF_MEMORY, WORKER_CRASH)
 
 
 def skip_images(
@@ -31,18 +34,32 @@ def skip_images(
     skipped, used = plan.skipped.copy(), []
     for run in runs:
         before = int(skipped.sum())
-        for ids in _settled(run, task):
+        for ids in _settled(run, plan, task):
             skipped |= plan.images.among(ids) & plan.images.known
         if int(skipped.sum()) > before:
             used.append(run.run_id)
     return replace(plan, skipped=skipped), tuple(used)
 
 
-def _settled(run: EarlierRun, task: Task) -> Iterator[np.ndarray]:
+def _same_images(images: Images, ids: np.ndarray, categories: pa.ChunkedArray) -> np.ndarray:
+    """(M,) of the ids that are images here, under the same category.
+
+    An image that was moved to another category has a distance to the wrong Gaussian.
+    """
+    numbers = {name: code for code, name in enumerate(images.categories)}
+    codes = number_names(categories, numbers)  # names that are new here get numbers beyond
+    places, there = images.find(ids)
+    same: np.ndarray = there & (codes == images.category[places])
+    mine: np.ndarray = ids[same]
+    return mine
+
+
+def _settled(run: EarlierRun, plan: ReusePlan, task: Task) -> Iterator[np.ndarray]:
     """Ids of a run's scores, and of its errors that the next night would have again."""
     for file in run.tables["scores"]:
-        for rows in columns_of(file, ["image_id"]):
-            yield rows.column("image_id").to_numpy()
+        for rows in columns_of(file, ["image_id", "category"]):
+            ids = rows.column("image_id").to_numpy()
+            yield _same_images(plan.images, ids, rows.column("category"))
     if run.terms.limits != task.terms.limits:
         return
     for file in run.tables["errors"]:
@@ -63,6 +80,8 @@ def _lacks(run: EarlierRun, terms: Terms) -> str:
             f"was scored with the scorer {own.scorer_digest[:16]}, and this bundle has the scorer "
             f"{terms.scorer_digest[:16]}: its scores don't stand for this one's"
         )
+    if own.components.get("arithmetic") != terms.components.get("arithmetic"):
+        return "was scored by a linescore that decodes, resizes or computes in another way"
     if missing := [name for name in terms.models if name not in own.models]:
         return f"ran without {', '.join(missing)}, which this run asks for"
     if terms.verified and not own.verified:
