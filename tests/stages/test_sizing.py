@@ -95,7 +95,7 @@ def test_a_long_run_measures_and_says_what_it_chose(
                 pools={"classifier": {"size": 1}},
             )
         )
-    (said,) = [r.getMessage() for r in caplog.records if "an image takes" in r.getMessage()]
+    (said,) = {r.getMessage() for r in caplog.records if "an image takes" in r.getMessage()}
     sizes = {name: report["pools"][name]["size"] for name in NAMES}
     for name, size in sizes.items():
         assert f"{name} {size}" in said
