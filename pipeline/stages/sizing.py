@@ -13,6 +13,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.config import PoolConfig
+from pipeline.errors import InputError, RunError
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import PoolStage
 from pipeline.stages.cluster import PoolPlan, free_cpus, result_of
@@ -84,7 +85,8 @@ def measured_seconds(
         found: dict[str, float] | None = result_of(done[0]) if done else None
         if not done:
             log.info("the stages were not measured within %g s", _PATIENCE_S)
-    except Exception as error:  # noqa: BLE001 - the run itself says what is wrong, with its place
+    # A worker that died, or what the stages raise: the run itself says what is wrong, and where.
+    except (ray.exceptions.RayError, InputError, RunError, OSError) as error:
         log.info("the stages could not be measured (%s)", type(error).__name__)
         return None
     finally:
