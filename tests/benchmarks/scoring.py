@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from torchvision.models import resnet18
 from pipeline.config import IndexConfig
 from pipeline.models.detector import quiet_ultralytics
 from pipeline.scoring.bundle import open_bundle
+from tests.benchmarks.apart import ROOT, result_of
 from tests.benchmarks.archive import write_pictures
 from tests.benchmarks.bare_loop import Task
 from tests.benchmarks.ratios import Ratio, in_turns
 
-ROOT = Path(__file__).parents[2]
 BATCH = 16
 SQUARE = 256
 COMMIT_ROWS = 32
@@ -160,17 +159,7 @@ def loop_speed(
         precision,
         "part",
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.bare_loop"],
-        cwd=ROOT,
-        input=json.dumps(asdict(task)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found_speed = json.loads(done.stdout.splitlines()[-1])
+    found_speed = result_of("-m", "tests.benchmarks.bare_loop", given=asdict(task))
     return float(found_speed["images"] / found_speed["seconds"])
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.scoring import BATCH, ROOT, fit, plant
+from tests.benchmarks.apart import result_of
+from tests.benchmarks.scoring import BATCH, fit, plant
 
 # Run in a process of its own, so that nothing is loaded yet.
 _PROBE = """
@@ -69,24 +68,8 @@ def measure(
 
 
 def _probe(settings: dict[str, object]) -> dict[str, float]:
-    import os
-
-    environment = os.environ | {
-        "STARTED": repr(time.time()),
-        "CONFIG": json.dumps(settings),
-        "PYTHONPATH": str(ROOT),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    marks: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    given = {"STARTED": repr(time.time()), "CONFIG": json.dumps(settings)}
+    marks: dict[str, float] = result_of("-c", _PROBE, environment=given)
     return marks
 
 

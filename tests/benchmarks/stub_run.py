@@ -6,19 +6,17 @@ Reads its task as JSON from stdin, and prints what it took as JSON.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tests.benchmarks.apart import result_of
 from tests.benchmarks.stubs import stubs_for_models
 
-ROOT = Path(__file__).parents[2]
 _SAMPLE_S = 0.25
 
 
@@ -64,20 +62,9 @@ class Seen:
         return (last[1] - first[1]) / (last[0] - first[0])
 
 
-def run(task: StubTask, timeout_s: float = 3000) -> Seen:
+def run(task: StubTask) -> Seen:
     """Makes the run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.stub_run"],
-        cwd=ROOT,
-        input=json.dumps(asdict(task)),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return Seen(**json.loads(done.stdout.splitlines()[-1]))
+    return Seen(**result_of("-m", "tests.benchmarks.stub_run", given=asdict(task)))
 
 
 def _own(process: psutil.Process) -> int:
