@@ -2,7 +2,7 @@
 
 Examples:
     linescore train_classifier --config configs/train_classifier.yaml
-    linescore train_classifier manifest=store/manifests/mvtec-split.parquet store=store epochs=10
+    linescore train_classifier --config configs/train_classifier.yaml name=layer3 epochs=10
 """
 
 import sys
