@@ -20,8 +20,10 @@ from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
-from pipeline.tables.manifest import with_all_columns
+from pipeline.tables.manifest import row_group, row_groups
 
+# Numbers of row groups of the manifest.
+_GROUP = "row_group"
 # Rows to which columns of earlier runs are added at once: many to a file that is opened for them.
 _GIVEN_ROWS = 1024
 # Tasks that mostly wait for a remote archive: where one in five reads is throttled, reset or
@@ -82,14 +84,15 @@ def build_chain(
     first, so that little goes through the object store.
     """
     quiet()
-    fs, path = storage.filesystem(plan.manifest)
-    rows = ray.data.read_parquet(path, filesystem=fs, num_cpus=DECODE_CPUS)
-    # A small manifest is one read task: without the repartition there would be one block.
-    rows = rows.map_batches(
-        _Selection(plan.done, plan.wanted),
+    # A task for each row group. Ray Data's own reader is one task for the whole file, which holds
+    # its CPU until the last row is taken; where CPUs are few, nothing is left to take it.
+    groups = [pa.table({_GROUP: [number]}) for number in range(row_groups(plan.manifest))]
+    rows = ray.data.from_arrow(groups).map_batches(
+        _Selection(plan.manifest, plan.done, plan.wanted),
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=DECODE_CPUS,
+        max_retries=TASK_RETRIES,
     )
     if plan.given is not None:
         rows = rows.repartition(target_num_rows_per_block=_GIVEN_ROWS).map_batches(
@@ -150,8 +153,6 @@ def quiet() -> None:
     # All pools load their models at once, while the first images are read and decoded; waiting for
     # each pool before the next one starts costs a load for every pool.
     context.wait_for_min_actors_s = -1
-    # The newer reader starts actors of its own for the footers: seconds for a manifest of one file.
-    context.use_datasource_v2 = False
     # Bounded retries have no other name in this version, which is pinned below the one without it.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # What goes wrong is raised, and told by the job; here it would come with a traceback.
@@ -159,21 +160,26 @@ def quiet() -> None:
 
 
 class _Selection:
-    """Keeps the rows of a manifest that are still to be done."""
+    """From row groups of a manifest to their rows that are still to be done."""
 
-    def __init__(self, done: np.ndarray, wanted: np.ndarray | None) -> None:
+    def __init__(self, manifest: str, done: np.ndarray, wanted: np.ndarray | None) -> None:
+        self._manifest = manifest
         # In the object store once, instead of in every task's description.
         self._done = ray.put(done) if len(done) else None
         self._wanted = ray.put(wanted) if wanted is not None else None
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
+    def __call__(self, groups: pa.Table) -> pa.Table:
+        return pa.concat_tables([self._chosen(number) for number in groups[_GROUP].to_pylist()])
+
+    def _chosen(self, number: int) -> pa.Table:
+        rows = row_group(self._manifest, number, MANIFEST_COLUMNS)
         keep = np.ones(rows.num_rows, bool)
         ids = rows.column("image_id").to_numpy()
         if self._done is not None:
             keep &= ~_member(ids, ray.get(self._done))
         if self._wanted is not None:
             keep &= _member(ids, ray.get(self._wanted))
-        return with_all_columns(rows).select(MANIFEST_COLUMNS).filter(pa.array(keep))
+        return rows.filter(pa.array(keep))
 
 
 def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:

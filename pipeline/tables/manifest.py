@@ -184,6 +184,23 @@ def rows_at(uri: str, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
     return with_all_columns(read.take(pa.array(where))).select(list(columns))
 
 
+def row_groups(uri: str) -> int:
+    """Row groups of a manifest that has been checked: the pieces in which it is read."""
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+        count: int = file.metadata.num_row_groups
+    return count
+
+
+def row_group(uri: str, number: int, columns: Sequence[str]) -> pa.Table:
+    """The rows of one row group, with these columns; one that the file lacks is null."""
+    fs, path = storage.filesystem(uri)
+    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        read = file.read_row_group(number, columns=there)
+    return with_all_columns(read).select(list(columns))
+
+
 def with_all_columns(table: pa.Table) -> pa.Table:
     """Rows of a manifest with every column of the schema, the absent ones null."""
     columns = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.tables import storage
@@ -50,7 +51,10 @@ def test_more_actors_than_cpus_do_not_hang(tiny_store: TinyStore, tmp_path: Path
 
 
 def test_a_small_machine_fuses_the_models_by_itself(tiny_store: TinyStore, tmp_path: Path) -> None:
-    done = run_job("score", *settings(tiny_store, tmp_path), timeout=360)
+    manifest = tmp_path / "in-many-groups.parquet"
+    pq.write_table(pq.read_table(tiny_store.manifest), manifest, row_group_size=3)
+    given = [*settings(tiny_store, tmp_path)[1:], f"manifest={manifest}"]
+    done = run_job("score", *given, timeout=360)
     assert done.returncode == 0, done.stderr
     places = RunPlaces(str(tmp_path), "r")
     pools = storage.read_json(places.report)["pools"]

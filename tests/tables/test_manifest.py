@@ -20,6 +20,8 @@ from pipeline.tables.manifest import (
     MANIFEST_ROW_GROUP,
     image_id,
     open_manifest,
+    row_group,
+    row_groups,
     uri_id,
     with_all_columns,
     write_manifest,
@@ -232,3 +234,16 @@ def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
     pq.write_table(few, tmp_path / "few.parquet")
     assert open_manifest(str(tmp_path / "few.parquet")).rows == 4
     assert with_all_columns(few)["mask_uri"].null_count == 4
+
+
+def test_row_groups_are_all_the_rows_in_order(tmp_path: Path) -> None:
+    uri = str(tmp_path / "m.parquet")
+    whole = rows(7)
+    pq.write_table(whole.drop_columns(["fold"]), uri, row_group_size=3)
+    columns = ["image_id", "uri", "fold"]
+    found = [row_group(uri, number, columns) for number in range(row_groups(uri))]
+    assert [len(one) for one in found] == [3, 3, 1]
+    expected = whole.set_column(
+        whole.schema.get_field_index("fold"), whole.schema.field("fold"), pa.nulls(7, pa.int32())
+    )
+    assert pa.concat_tables(found).equals(expected.select(columns))
