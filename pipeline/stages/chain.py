@@ -20,10 +20,12 @@ from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
-from pipeline.tables.manifest import row_group, row_groups
+from pipeline.tables.manifest import pieces, read_piece
 
-# Numbers of row groups of the manifest.
-_GROUP = "row_group"
+# Pieces of the manifest, and how many blocks of images one becomes: a task's outputs wait for their
+# takers while the task holds its CPU, so they are few.
+_PIECE = "piece"
+_PIECE_BLOCKS = 32
 # Rows to which columns of earlier runs are added at once: many to a file that is opened for them.
 _GIVEN_ROWS = 1024
 # Tasks that mostly wait for a remote archive: where one in five reads is throttled, reset or
@@ -84,10 +86,11 @@ def build_chain(
     first, so that little goes through the object store.
     """
     quiet()
-    # A task for each row group. Ray Data's own reader is one task for the whole file, which holds
-    # its CPU until the last row is taken; where CPUs are few, nothing is left to take it.
-    groups = [pa.table({_GROUP: [number]}) for number in range(row_groups(plan.manifest))]
-    rows = ray.data.from_arrow(groups).map_batches(
+    # Many small tasks. One for the whole file, as Ray Data's own reader is, holds its CPU until the
+    # last row is taken; where CPUs are few, nothing is left to take it, and the run stands still.
+    places = pieces(plan.manifest, _PIECE_BLOCKS * plan.block_rows)
+    rows = ray.data.from_arrow([pa.table({_PIECE: [list(place)]}) for place in places])
+    rows = rows.map_batches(
         _Selection(plan.manifest, plan.done, plan.wanted),
         batch_format="pyarrow",
         batch_size=None,
@@ -160,7 +163,7 @@ def quiet() -> None:
 
 
 class _Selection:
-    """From row groups of a manifest to their rows that are still to be done."""
+    """From pieces of a manifest to their rows that are still to be done."""
 
     def __init__(self, manifest: str, done: np.ndarray, wanted: np.ndarray | None) -> None:
         self._manifest = manifest
@@ -168,11 +171,12 @@ class _Selection:
         self._done = ray.put(done) if len(done) else None
         self._wanted = ray.put(wanted) if wanted is not None else None
 
-    def __call__(self, groups: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._chosen(number) for number in groups[_GROUP].to_pylist()])
+    def __call__(self, places: pa.Table) -> pa.Table:
+        return pa.concat_tables([self._chosen(place) for place in places[_PIECE].to_pylist()])
 
-    def _chosen(self, number: int) -> pa.Table:
-        rows = row_group(self._manifest, number, MANIFEST_COLUMNS)
+    def _chosen(self, place: list[int]) -> pa.Table:
+        group, start, count = place
+        rows = read_piece(self._manifest, (group, start, count), MANIFEST_COLUMNS)
         keep = np.ones(rows.num_rows, bool)
         ids = rows.column("image_id").to_numpy()
         if self._done is not None:

@@ -184,21 +184,34 @@ def rows_at(uri: str, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
     return with_all_columns(read.take(pa.array(where))).select(list(columns))
 
 
-def row_groups(uri: str) -> int:
-    """Row groups of a manifest that has been checked: the pieces in which it is read."""
+def pieces(uri: str, rows: int) -> list[tuple[int, int, int]]:
+    """A manifest that has been checked, cut into pieces that are read one by one.
+
+    Args:
+        uri: where it lies.
+        rows: of a piece, at most.
+
+    Returns:
+        Of each piece its row group, its first row there, and how many rows it has.
+    """
     fs, path = storage.filesystem(uri)
     with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
-        count: int = file.metadata.num_row_groups
-    return count
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    return [
+        (group, start, min(rows, size - start))
+        for group, size in enumerate(sizes)
+        for start in range(0, size, rows)
+    ]
 
 
-def row_group(uri: str, number: int, columns: Sequence[str]) -> pa.Table:
-    """The rows of one row group, with these columns; one that the file lacks is null."""
+def read_piece(uri: str, piece: tuple[int, int, int], columns: Sequence[str]) -> pa.Table:
+    """The rows of a piece, with these columns; one that the file lacks is null."""
+    group, start, count = piece
     fs, path = storage.filesystem(uri)
     with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
         there = [name for name in columns if name in file.schema_arrow.names]
-        read = file.read_row_group(number, columns=there)
-    return with_all_columns(read).select(list(columns))
+        read = file.read_row_group(group, columns=there)
+    return with_all_columns(read.slice(start, count)).select(list(columns))
 
 
 def with_all_columns(table: pa.Table) -> pa.Table:

@@ -20,8 +20,8 @@ from pipeline.tables.manifest import (
     MANIFEST_ROW_GROUP,
     image_id,
     open_manifest,
-    row_group,
-    row_groups,
+    pieces,
+    read_piece,
     uri_id,
     with_all_columns,
     write_manifest,
@@ -236,14 +236,13 @@ def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
     assert with_all_columns(few)["mask_uri"].null_count == 4
 
 
-def test_row_groups_are_all_the_rows_in_order(tmp_path: Path) -> None:
+def test_pieces_are_all_the_rows_in_order(tmp_path: Path) -> None:
     uri = str(tmp_path / "m.parquet")
-    whole = rows(7)
-    pq.write_table(whole.drop_columns(["fold"]), uri, row_group_size=3)
+    whole = rows(11)
+    pq.write_table(whole.drop_columns(["fold"]), uri, row_group_size=5)
     columns = ["image_id", "uri", "fold"]
-    found = [row_group(uri, number, columns) for number in range(row_groups(uri))]
-    assert [len(one) for one in found] == [3, 3, 1]
-    expected = whole.set_column(
-        whole.schema.get_field_index("fold"), whole.schema.field("fold"), pa.nulls(7, pa.int32())
-    )
-    assert pa.concat_tables(found).equals(expected.select(columns))
+    cut = pieces(uri, 3)
+    assert cut == [(0, 0, 3), (0, 3, 2), (1, 0, 3), (1, 3, 2), (2, 0, 1)]
+    found = pa.concat_tables([read_piece(uri, piece, columns) for piece in cut])
+    assert whole["fold"].null_count == 11
+    assert found.equals(whole.select(columns))
