@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.logs import set_up_json, set_up_text, wants_json
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, NoVerdictError, RunError
 
-SUCCESS, FAILED, BAD_INPUT, DRIFT, INTERRUPTED = 0, 1, 2, 3, 130
+SUCCESS, FAILED, BAD_INPUT, DRIFT, NO_VERDICT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 class Answer(NamedTuple):
@@ -27,7 +27,7 @@ def exit_status(job: Callable[[], str | Answer]) -> int:
 
     Returns:
         0: done; 1: the work failed; 2: something given from outside is wrong; 3: of a job that
-        looks for a change, it found one.
+        looks for a change, it found one; 4: of a job that judges, there was too little to judge.
     """
     set_up_text()
     try:
@@ -53,7 +53,7 @@ def _status(job: Callable[[], str | Answer], say: Callable[[object, int], int]) 
         return say("interrupted; the same command with the same run_id continues", INTERRUPTED)
     except Exception as error:
         cause = cause_of(error)
-        if isinstance(cause, InputError | RunError):
+        if isinstance(cause, InputError | RunError | NoVerdictError):
             return say(cause, status_of(cause))
         raise
     return answer.status
@@ -74,6 +74,8 @@ def status_of(error: BaseException) -> int:
     cause = cause_of(error)
     if isinstance(cause, InputError):
         return BAD_INPUT
+    if isinstance(cause, NoVerdictError):
+        return NO_VERDICT
     if isinstance(cause, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(cause, SystemExit):
@@ -82,11 +84,13 @@ def status_of(error: BaseException) -> int:
 
 
 def _say(error: object, status: int) -> int:
+    kind = "no verdict" if status == NO_VERDICT else "error"
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"{kind}: {line}", file=sys.stderr)
     return status
 
 
 def _log(error: object, status: int) -> int:
-    logging.getLogger("linescore").error("%s", error)
+    level = logging.WARNING if status == NO_VERDICT else logging.ERROR
+    logging.getLogger("linescore").log(level, "%s", error)
     return status
