@@ -19,9 +19,15 @@ from fsspec.core import url_to_fs
 
 from pipeline.errors import InputError, RunError
 from pipeline.tables.access import require_no_secret, s3_access
-from pipeline.tables.patience import NO_CREDENTIALS, StoreAwayError, code_of
+from pipeline.tables.patience import (
+    LOST_RACE_CODES,
+    NO_CREDENTIALS,
+    NOT_TRUSTED,
+    StoreAwayError,
+    code_of,
+    names_of,
+)
 
-CREDENTIAL_ERRORS = NO_CREDENTIALS
 _S3 = ("s3://", "s3a://")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -101,17 +107,31 @@ def _for_people(error: Exception) -> str | None:
         return f"access denied ({error}); check the rights of the user or role"
     if isinstance(error, IsADirectoryError | NotADirectoryError):
         return str(error.strerror or error)
-    if type(error).__name__ in CREDENTIAL_ERRORS:
-        return (
-            f"no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE, or run where an instance role gives them"
-        )
+    if access := no_access(error):
+        return access
     if type(error).__name__ == "ParamValidationError":
         return "is no name of a bucket: 3 to 63 small letters, digits, '.' and '-'"
     if type(error).__name__ == "EndpointConnectionError":
         return f"there is no such store ({error}); check s3.endpoint_url or AWS_ENDPOINT_URL"
     if isinstance(error, OSError) and code_of(error):
         return f"the store refuses: {error}"
+    return None
+
+
+def no_access(error: BaseException) -> str | None:
+    """Why no store can be asked at all, and what to do; None: that isn't it."""
+    names = set(names_of(error))
+    if names & NO_CREDENTIALS:
+        return (
+            f"no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE, or run where an instance role gives them; a login that has expired is "
+            "made again (aws sso login)"
+        )
+    if NOT_TRUSTED in names:
+        return (
+            f"the store's certificate is not trusted ({error}); give the authority that signed it "
+            "with AWS_CA_BUNDLE=FILE on every node, or correct s3.endpoint_url"
+        )
     return None
 
 
@@ -211,6 +231,10 @@ def create_bytes(uri: str, content: bytes) -> bool:
         try:
             fs.pipe_file(path, content, mode="create")
         except FileExistsError:
+            return False
+        except OSError as error:
+            if code_of(error) not in LOST_RACE_CODES:
+                raise
             return False
         return True
     fs.makedirs(fs._parent(path), exist_ok=True)
