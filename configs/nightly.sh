@@ -10,7 +10,8 @@
 # POLICIES   policy files or folders, separated by spaces; empty: no evaluation
 # REFERENCE  the name of a frozen reference to compare with for drift; empty: no comparison
 # RETENTION  a file such as configs/runs.yaml; empty: no run is deleted
-# INDEX, SCORE, EVALUATE   more settings of these jobs, as KEY=VALUE KEY=VALUE
+# INDEX, SCORE, EVALUATE, MONITOR   more settings of these jobs, as KEY=VALUE KEY=VALUE
+# UNJUDGED   the status of a night with too few images to be evaluated or compared; empty: 0
 # TRIES      attempts at what failed and may pass; empty: 3. A wrong setting is not tried again
 # PAUSE      seconds between two attempts; empty: 60
 # LOCK       a file: a second night at the same time ends with status 75; empty: no lock
@@ -29,10 +30,12 @@ PYTHON=${PYTHON:-python}
 TRIES=${TRIES:-3}
 PAUSE=${PAUSE:-60}
 RUN=night-$NIGHT
+UNJUDGED=${UNJUDGED:-0}
 KEPT_LOGS=30
 read -ra INDEX <<<"${INDEX:-}"
 read -ra SCORE <<<"${SCORE:-}"
 read -ra EVALUATE <<<"${EVALUATE:-}"
+read -ra MONITOR <<<"${MONITOR:-}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [[ -n ${LOCK:-} ]]; then
@@ -64,9 +67,18 @@ step() {
     done
 }
 
-# Status 3, drift, is an answer and not tried again; a night without a new image has nothing to say.
-compare() {
-    step monitor monitor "store=$STORE" "run_id=$RUN" "frozen=$REFERENCE" "name=drift-$RUN"
+# judge NAME JOB SETTINGS...: status 3, drift, is an answer and not tried again; so is 4, too few
+# images for an answer, which fails no night.
+status=0
+judge() {
+    local ended=0
+    step "$@" || ended=$?
+    if ((ended == 4)); then
+        say "$1: NO VERDICT on this night: too few images; what is missing stands above"
+        ((status)) || status=$UNJUDGED
+    elif ((ended)); then
+        status=$ended
+    fi
 }
 
 say "run $RUN: $SOURCE into $STORE"
@@ -85,15 +97,15 @@ step score score "manifest=$STORE/manifests/$NAME.parquet" "store=$STORE" "bundl
     "run_id=$RUN" skip_scored=true "${SCORE[@]}"
 
 # The scores are there: what follows may fail without keeping the rest from being done.
-status=0
 if [[ -n ${POLICIES:-} ]]; then
     read -ra policies <<<"$POLICIES"
     printf -v listed ',%s' "${policies[@]}"
-    step evaluate evaluate "store=$STORE" "run_id=$RUN" "bundle=$BUNDLE" "name=$RUN" \
-        "policies=[${listed:1}]" "${EVALUATE[@]}" || status=$?
+    judge evaluate evaluate "store=$STORE" "run_id=$RUN" "bundle=$BUNDLE" "name=$RUN" \
+        "policies=[${listed:1}]" "${EVALUATE[@]}"
 fi
 if [[ -n ${REFERENCE:-} ]]; then
-    compare || status=$?
+    judge monitor monitor "store=$STORE" "run_id=$RUN" "frozen=$REFERENCE" "name=drift-$RUN" \
+        "${MONITOR[@]}"
 fi
 if [[ -n ${RETENTION:-} ]]; then
     step prune runs prune --config "$RETENTION" "store=$STORE" --yes || status=$?

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from jobs.logs import set_up_json, set_up_text, wants_json
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, NoVerdictError, RunError
 
-SUCCESS, FAILED, BAD_INPUT, DRIFT, INTERRUPTED = 0, 1, 2, 3, 130
+SUCCESS, FAILED, BAD_INPUT, DRIFT, NO_VERDICT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # Asks for a job's report as JSON, for programs.
 AS_JSON = "--json"
 # Bold red, and back: what makes an error stand out on a terminal.
@@ -52,7 +52,7 @@ def exit_status(job: Callable[[], str | Answer], argv: Sequence[str] | None = No
 
     Returns:
         0: done; 1: the work failed; 2: something given from outside is wrong; 3: of a job that
-        looks for a change, it found one.
+        looks for a change, it found one; 4: of a job that judges, there was too little to judge.
     """
     set_up_text()
     as_json = AS_JSON in (sys.argv[1:] if argv is None else argv)
@@ -81,7 +81,7 @@ def _status(
         return say("interrupted; the same command with the same run_id continues", INTERRUPTED)
     except Exception as error:
         cause = cause_of(error)
-        if isinstance(cause, InputError | RunError):
+        if isinstance(cause, InputError | RunError | NoVerdictError):
             return say(cause, status_of(cause))
         raise
     return answer.status
@@ -113,6 +113,8 @@ def status_of(error: BaseException) -> int:
     cause = cause_of(error)
     if isinstance(cause, InputError):
         return BAD_INPUT
+    if isinstance(cause, NoVerdictError):
+        return NO_VERDICT
     if isinstance(cause, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(cause, SystemExit):
@@ -121,12 +123,14 @@ def status_of(error: BaseException) -> int:
 
 
 def _say(error: object, status: int) -> int:
-    word = f"{_LOUD}error:{_PLAIN}" if coloured(sys.stderr) else "error:"
+    kind = "no verdict:" if status == NO_VERDICT else "error:"
+    word = f"{_LOUD}{kind}{_PLAIN}" if coloured(sys.stderr) else kind
     for line in str(error).splitlines():
         print(f"{word} {line}", file=sys.stderr)
     return status
 
 
 def _log(error: object, status: int) -> int:
-    logging.getLogger("linescore").error("%s", error)
+    level = logging.WARNING if status == NO_VERDICT else logging.ERROR
+    logging.getLogger("linescore").log(level, "%s", error)
     return status

@@ -16,7 +16,7 @@ from pipeline.config import EvaluateConfig, parse
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The job; its exit status."""
+    """The job; its exit status, which is 4 where no image was scored."""
 
     def job() -> Answer:
         config = parse(EvaluateConfig, __doc__ or "", argv)

@@ -42,6 +42,11 @@ class RetryableError(HookError):
     """Another try may help."""
 
 
+# Outcomes, and whose hook is told of one that has none of its own.
+SUCCEEDED, FAILED, DRIFTED, UNJUDGED = "success", "failure", "drift", "no_verdict"
+_INSTEAD = {DRIFTED: FAILED, UNJUDGED: SUCCEEDED}
+
+
 class Hooks:
     """The hooks of a job."""
 
@@ -53,12 +58,18 @@ class Hooks:
         """Whether anybody is told of failures."""
         return _there(self._config.on_failure)
 
+    def _of(self, outcome: str) -> tuple[str, HookConfig]:
+        """The setting's name, and the hook."""
+        own: HookConfig = getattr(self._config, f"on_{outcome}")
+        if outcome in _INSTEAD and not _there(own):
+            return self._of(_INSTEAD[outcome])
+        return f"on_{outcome}", own
+
     def look_ahead(self) -> None:
         """Warns in the evening of what could not work at night."""
-        for name, hook in (
-            ("on_success", self._config.on_success),
-            ("on_failure", self._config.on_failure),
-        ):
+        for outcome in (SUCCEEDED, FAILED, *_INSTEAD):
+            name = f"on_{outcome}"
+            hook: HookConfig = getattr(self._config, name)
             if hook.command and shutil.which(hook.command[0]) is None:
                 log.warning("notify.%s.command: there is no program %s", name, hook.command[0])
             if hook.webhook_env:
@@ -80,8 +91,7 @@ class Hooks:
 
     def run(self, notice: Mapping[str, Any]) -> None:
         """Runs the hooks of the notice's outcome; what goes wrong is a warning."""
-        name = f"on_{notice['outcome']}"
-        hook: HookConfig = getattr(self._config, name)
+        name, hook = self._of(notice["outcome"])
         body = json.dumps(notice, default=str).encode()
         if hook.command:
             with _warned(f"notify.{name}.command"):

@@ -6,13 +6,13 @@ Examples:
 
 import sys
 
-from jobs.command import DRIFT, FAILED, SUCCESS, Answer, answer, exit_status
+from jobs.command import DRIFT, NO_VERDICT, SUCCESS, Answer, answer, exit_status
 from jobs.notices import notices
 from pipeline.config import MonitorConfig, parse
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The job; its exit status, which is 3 for drift."""
+    """The job; its exit status, which is 3 for drift, 4 where too few images were scored."""
 
     def job() -> Answer:
         config = parse(MonitorConfig, __doc__ or "", argv)
@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
             from pipeline.report.monitor_file import with_page
 
             report = with_page(run_monitor(config), html=config.html)
-            status = {"drift": DRIFT, "not_comparable": FAILED}.get(report["verdict"], SUCCESS)
+            found = {"drift": DRIFT, "too_few_images": NO_VERDICT}
+            status = found.get(report["verdict"], SUCCESS)
             return answer(told.done(report, status), monitor_summary, status)
 
     return exit_status(job, argv)

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.command import SUCCESS, cause_of, status_of
-from jobs.hooks import Hooks
+from jobs.command import DRIFT, NO_VERDICT, SUCCESS, cause_of, status_of
+from jobs.hooks import DRIFTED, FAILED, SUCCEEDED, UNJUDGED, Hooks
 from jobs.logs import RunIds
 from pipeline.config import NotifyConfig
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, NoVerdictError, RunError
 
 log = logging.getLogger("linescore")
 
 SCHEMA_VERSION = "1"
 # What a notice keeps of a long text; the log has all of it.
 _MOST_TEXT = 8000
-# What a notice of success takes over from the job's report.
+# What a notice takes over from the job's report.
 _TOLD = (
     "run_id",
     "name",
@@ -81,10 +81,10 @@ def notices(job: str, notify: NotifyConfig, store: str, run_id: str | None) -> I
     except BaseException as error:
         told.run_id = told.run_id or ids.run_id
         cause = error
-        _tell(hooks, told, lambda: _failure(told, cause, hooks.on_failure), started)
+        _tell(hooks, told, lambda: _raised(told, cause, hooks.on_failure), started)
         raise
     else:
-        _tell(hooks, told, lambda: _success(told), started)
+        _tell(hooks, told, lambda: _done(told), started)
     finally:
         log.removeFilter(ids)
 
@@ -108,7 +108,7 @@ def _notice(told: Told, started: float) -> dict[str, Any]:
     }
 
 
-def _success(told: Told) -> dict[str, Any]:
+def _done(told: Told) -> dict[str, Any]:
     facts = {name: told.report[name] for name in _TOLD if name in told.report}
     run_id = facts.get("run_id") or told.run_id
     images = facts.get("images")
@@ -117,8 +117,24 @@ def _success(told: Told) -> dict[str, Any]:
         if isinstance(images, Mapping)
         else ""
     )
-    text = f"linescore {told.job} {run_id or ''}".rstrip() + f" is done{counts}"
-    return {"outcome": "success", "exit_status": told.status, "text": text} | facts
+    outcome, says = SUCCEEDED, f"is done{counts}"
+    if told.status == DRIFT:
+        moved = [row for row in told.report.get("categories", ()) if row["verdict"] == "drift"]
+        names = ", ".join(row["category"] or "(no category)" for row in moved)
+        outcome, says = DRIFTED, f"found drift: {names}"
+        facts["drift"] = {row["category"] or "": _cut(row["reason"]) for row in moved}
+    elif told.status == NO_VERDICT:
+        outcome, says = UNJUDGED, "has no verdict: too few images"
+    text = f"linescore {told.job} {run_id or ''}".rstrip() + f" {says}"
+    return {"outcome": outcome, "exit_status": told.status, "text": text} | facts
+
+
+def _raised(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:
+    cause = cause_of(error)
+    if not isinstance(cause, NoVerdictError):
+        return _failure(told, error, wanted)
+    text = f"linescore {told.job} has no verdict: {cause}"
+    return {"outcome": UNJUDGED, "exit_status": NO_VERDICT, "text": text}
 
 
 def _failure(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:
@@ -129,7 +145,7 @@ def _failure(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:
         told_error["traceback"] = _cut("".join(traceback.format_exception(error)))
     first = message.splitlines()[0] if message else ""
     return {
-        "outcome": "failure",
+        "outcome": FAILED,
         "exit_status": status_of(error),
         "text": f"linescore {told.job} {told.run_id or ''}".rstrip() + f" failed: {first}",
         "error": told_error,

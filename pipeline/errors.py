@@ -1,4 +1,4 @@
-"""The two ways a job ends badly, told apart by the exit status."""
+"""The ways a job ends without what was asked of it, told apart by the exit status."""
 
 
 class InputError(ValueError):
@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """The work itself could not be completed or its accounting does not add up. Exit status 1."""
+
+
+class NoVerdictError(RuntimeError):
+    """There are too few images to say anything about them: no failure. Exit status 4."""

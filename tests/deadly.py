@@ -12,7 +12,7 @@ DECODER = Path(__file__).parent / "deadly_decoder"
 
 
 def deadly_png(path: Path, manner: str) -> Path:
-    """Writes one; `manner` is segfault or exit."""
+    """Writes one; `manner` is segfault, exit or hang."""
     text = PngInfo()
     text.add_text("kills", manner)
     pixels = np.full((64, 64, 3), len(manner), np.uint8)

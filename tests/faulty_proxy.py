@@ -19,7 +19,12 @@ SLOW_DOWN, RESET, STALL, CUT = "slow_down", "reset", "stall", "cut"
 FAULTS = (SLOW_DOWN, RESET, STALL, CUT)
 # Beside the faults that pass: what the rights of a user are.
 DENIED = "denied"
+# And of a write that asks for nobody to be there: another is being written, another was.
+CONFLICT, LOST_RACE = "conflict", "lost_race"
+_ONLY_CREATING = (CONFLICT, LOST_RACE)
 _REFUSALS = {
+    CONFLICT: (409, "ConditionalRequestConflict", "A conflicting operation occurred."),
+    LOST_RACE: (412, "PreconditionFailed", "At least one of the preconditions did not hold."),
     SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
     DENIED: (403, "AccessDenied", "Access Denied"),
 }
@@ -111,7 +116,7 @@ class FaultyProxy:
         self.leave()
         threading.Timer(seconds, self.come_back).start()
 
-    def fault(self, request: str) -> tuple[str | None, bool]:
+    def fault(self, request: str, creating: bool) -> tuple[str | None, bool]:
         """What happens to a request, and whether it reaches the store all the same."""
         with self._lock:
             if self.lose_answer_of and self.lose_answer_of in request:
@@ -119,6 +124,8 @@ class FaultyProxy:
                 return RESET, True
             draw, reaches = self._random.random(), self._random.random() < 0.5
             for kind, rate in self.rates.items():
+                if kind in _ONLY_CREATING and not creating:
+                    continue
                 draw -= rate
                 if draw < 0:
                     self.done[kind] += 1
@@ -159,8 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _any(self) -> None:
         body = self._body()
         self.owner.note(self.command, self.path)
-        kind, reaches = self.owner.fault(f"{self.command} {self.path}")
-        if kind == DENIED or (kind in (SLOW_DOWN, RESET, STALL) and not reaches):
+        creating = "If-None-Match" in self.headers
+        kind, reaches = self.owner.fault(f"{self.command} {self.path}", creating)
+        if kind in (DENIED, *_ONLY_CREATING) or (kind in (SLOW_DOWN, RESET, STALL) and not reaches):
             self._spoil(kind)
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}

@@ -29,6 +29,10 @@ class IndexConfig(Section):
     max_gone: float = Field(default=0.2, ge=0, le=1)
     """Share of the files of `since` that may be gone, beyond a handful; with more the job stops,
     as in an outage."""
+    max_unreachable: float = Field(default=0.2, ge=0, le=1)
+    """Share of the files that are read which may be missing, denied or unreadable, beyond a
+    handful; with more the job stops, as in an outage, and writes no manifest. Those that could not
+    be read the time before, by `since`, don't count."""
     layout: Literal["auto", "mvtec", "folder", "list"] = "auto"
     """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders."""
     category: str | None = None

@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Section)
 # What a job's end means to whoever started it; docs/cli.md says more.
 EXIT_STATUS = (
     "exit status: 0 done, 1 the work failed, 2 something given was wrong, 3 the monitor found a "
-    "change, 130 interrupted"
+    "change, 4 too few images for a verdict, 130 interrupted"
 )
 # A switch is on, off, or left to the job.
 _SWITCHES = (bool, bool | None)

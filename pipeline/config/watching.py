@@ -24,6 +24,11 @@ class NotifyConfig(Section):
     """When the work is done."""
     on_failure: HookConfig = HookConfig()
     """When it failed: bad input, a failed run, a crash, an interruption; not a SIGKILL."""
+    on_drift: HookConfig = HookConfig()
+    """When jobs/monitor.py found drift; empty: on_failure is told of it."""
+    on_no_verdict: HookConfig = HookConfig()
+    """When jobs/monitor.py or jobs/evaluate.py had too few images to say anything; empty:
+    on_success is told of it."""
     timeout_s: float = Field(default=10.0, gt=0, le=600)
     """Seconds that a command, or one try of a webhook, may take."""
     attempts: int = Field(default=3, ge=1, le=10)

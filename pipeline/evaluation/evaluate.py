@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import EvaluateConfig
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, NoVerdictError, RunError
 from pipeline.evaluation.comparing import compared
 from pipeline.evaluation.counting import SCAN, Outcomes, Way, outcomes, parts_of
 from pipeline.evaluation.figures import Judged, figures_table, named, population
@@ -78,12 +78,22 @@ def opened(config: EvaluateConfig) -> ScoredTable:
 
     Raises:
         InputError: no such run or file, or one that can't be used.
+        NoVerdictError: no image of the runs was scored.
     """
     if config.table is not None:
         return open_files(storage.absolute(config.table), config.columns)
     if config.columns:
         raise InputError("columns: runs have columns of their own; give table= with columns=")
-    return open_runs(storage.absolute(config.store), config.run_id)
+    table = open_runs(storage.absolute(config.store), config.run_id)
+    if not table.rows:
+        failed, left = (
+            table.origin[name] for name in ("images_without_scores", "images_left_to_others")
+        )
+        raise NoVerdictError(
+            f"run_id: {table.name}: no image was scored ({failed} are in the errors table, {left} "
+            "were left to earlier runs): there is nothing to evaluate"
+        )
+    return table
 
 
 def evaluated(
@@ -121,6 +131,7 @@ def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, An
 
     Raises:
         InputError: something given is wrong; nothing is written.
+        NoVerdictError: no image was scored; nothing is written.
         RunError: the rows were not what they were counted to be.
     """
     policies = read_policies(config.policies)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.runs import load_published
+from pipeline.tables.schemas import RUN_TABLES
 
 # What a column may mean, beside the scores; all but the first two lie in every table of ours.
 MEANINGS = (
@@ -84,7 +85,7 @@ class ScoredTable:
 
 
 def open_runs(store: str, run_ids: Sequence[str]) -> ScoredTable:
-    """The score tables of published runs, one after the other.
+    """The score tables of published runs, one after the other; no row where no image was scored.
 
     Raises:
         InputError: no such run, one that isn't finished, or runs of different scorers.
@@ -102,15 +103,14 @@ def open_runs(store: str, run_ids: Sequence[str]) -> ScoredTable:
         )
     files = [file for r in records for file in r["tables"].get("scores", {"files": []})["files"]]
     uris = [storage.join(store, file["path"]) for file in files]
-    if not uris:
-        raise InputError(f"run_id: {', '.join(run_ids)}: no image was scored; see their errors")
-    table = open_parquet(uris, {}, ", ".join(run_ids))
+    table = _opened_or_empty(uris, "scores", ", ".join(run_ids))
     unscored = sum(r["tables"].get("errors", {"rows": 0})["rows"] for r in records)
     origin = {
         "runs": list(run_ids),
         "scorer_digest": next(iter(digests)),
         "files": [{"path": f["path"], "sha256": f["sha256"]} for f in files],
         "images_without_scores": unscored,
+        "images_left_to_others": sum(r.get("skipped", 0) for r in records),
     }
     # What is kept of a file is named by its content: a run that is published anew starts anew.
     runs = tuple(
@@ -119,6 +119,25 @@ def open_runs(store: str, run_ids: Sequence[str]) -> ScoredTable:
         for f in record["tables"].get("scores", {"files": []})["files"]
     )
     return replace(table, rows=sum(f["rows"] for f in files), origin=origin, runs=runs)
+
+
+def open_errors(store: str, run_id: str) -> ScoredTable:
+    """The images of a published run that have no scores, with what the manifest says of them.
+
+    Raises:
+        InputError: no such run, or a damaged file.
+    """
+    entry = load_published(store, run_id)["tables"].get("errors", {"files": []})
+    uris = [storage.join(store, file["path"]) for file in entry["files"]]
+    return _opened_or_empty(uris, "errors", run_id)
+
+
+def _opened_or_empty(uris: Sequence[str], table: str, name: str) -> ScoredTable:
+    if uris:
+        return open_parquet(uris, {}, name)
+    schema = RUN_TABLES[table]
+    columns = _columns(schema, {}, name)
+    return ScoredTable(name, (), columns, _scores(schema, columns), 0, {"files": []})
 
 
 def repeated_images(table: ScoredTable) -> int:
@@ -181,13 +200,18 @@ def open_parquet(uris: Sequence[str], names: Mapping[str, str], name: str) -> Sc
     if twice:
         raise InputError(f"table: {uris[0]}: has the column {twice[0]} twice; leave one")
     columns = _columns(schema, names, uris[0])
+    return ScoredTable(
+        name, tuple(uris), columns, _scores(schema, columns), rows, {"files": list(uris)}
+    )
+
+
+def _scores(schema: pa.Schema, columns: Mapping[str, str]) -> dict[str, np.dtype[Any]]:
     taken = set(columns.values())
-    scores = {
+    return {
         field.name: np.dtype(field.type.to_pandas_dtype())
         for field in schema
         if field.name not in taken and any(test(field.type) for test in _NUMBERS)
     }
-    return ScoredTable(name, tuple(uris), columns, scores, rows, {"files": list(uris)})
 
 
 def _columns(schema: pa.Schema, names: Mapping[str, str], uri: str) -> dict[str, str]:

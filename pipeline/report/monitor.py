@@ -12,6 +12,7 @@ _VERDICTS = {
     "watch": "watch",
     "ok": "ok",
     "not_comparable": "not comparable",
+    "too_few_images": "NO VERDICT, too few images",
 }
 _HEAD = ["category", "verdict", "reference", "run"]
 # Worst first: what somebody has to look at in the morning.
@@ -57,8 +58,11 @@ def _compared(report: Mapping[str, Any]) -> Iterator[str]:
         "if images are like those of the reference and groups are known"
     )
     yield from (f"warning: {warning}" for warning in report["warnings"])
-    if report["verdict"] == "not_comparable":
-        yield "no category could be compared: this is no verdict on the run"
+    if report["verdict"] == "too_few_images":
+        yield (
+            "no category has images enough to be compared: this is no all-clear; compare a run of "
+            "more images, or set min_images lower"
+        )
 
 
 def named(category: str | None) -> str:

@@ -16,6 +16,7 @@ _TITLES = {
     "watch": "watch",
     "ok": "ok",
     "not_comparable": "not comparable",
+    "too_few_images": "no verdict, too few images",
 }
 _PAGE = """\
 <!DOCTYPE html>

@@ -7,10 +7,19 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from typing import IO, Any
 
 from pipeline.scoring.prepare import Failure, Prepared, PrepareOptions, prepare
+from pipeline.tables.access import s3_access
 from pipeline.tables.schemas import WORKER_CRASH
+
+# Seconds beyond which a decoder hangs: the largest image takes some ten on a busy core.
+_DECODE_S = 300.0
+_ALONE = (
+    "also on its own; take it out of the manifest or export it again, and keep it for the "
+    "decoder's makers"
+)
 
 
 class IsolatedPreparer:
@@ -20,7 +29,9 @@ class IsolatedPreparer:
     among which one has killed a worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float | None = None) -> None:
+        """Waits so long for an image; None: five minutes, and what a store may be away."""
+        self._timeout_s = s3_access().retry_s + _DECODE_S if timeout_s is None else timeout_s
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> IsolatedPreparer:
@@ -31,18 +42,38 @@ class IsolatedPreparer:
             self._end(self._child)
 
     def prepare(self, uri: str, sha256: str | None, options: PrepareOptions) -> Prepared | Failure:
-        """As `prepare`; an image at which the child dies is a failure of the type worker_crash."""
+        """As `prepare`; an image at which the child dies or hangs is a worker_crash."""
         if self._child is None:
             self._child = _start()
-        child = self._child
+        child, hangs = self._child, threading.Event()
+
+        def give_up() -> None:
+            hangs.set()
+            child.kill()
+
+        timer = threading.Timer(self._timeout_s, give_up)
+        timer.start()
         try:
             result: Prepared | Failure | Exception = _ask(child, (uri, sha256, options))
         except (EOFError, OSError, pickle.UnpicklingError):
+            result = Failure(WORKER_CRASH, f"{uri}: {self._end_of(child, hangs)}")
             self._child = None
-            return Failure(WORKER_CRASH, f"{uri}: {_death(self._end(child))}")
+        finally:
+            timer.cancel()
+            timer.join()
+        if self._child is not None and hangs.is_set():  # killed for an answer that came just then
+            self._end(child)
+            self._child = None
         if isinstance(result, Exception):
             raise result
         return result
+
+    def _end_of(self, child: subprocess.Popen[bytes], hangs: threading.Event) -> str:
+        """How a child ended that gave no answer, in words."""
+        status = self._end(child)
+        if hangs.is_set():
+            return f"decoding it gave no answer in {self._timeout_s:g} s, {_ALONE}"
+        return f"decoding it ended its process ({_death(status)}), {_ALONE}"
 
     def _end(self, child: subprocess.Popen[bytes]) -> int:
         """Closes the pipes, at which a child that lives ends by itself; its exit status."""
@@ -80,10 +111,7 @@ def _death(status: int) -> str:
             how = signal.Signals(-status).name
         except ValueError:
             how = f"signal {-status}"
-    return (
-        f"decoding it ended its process ({how}), also on its own; take it out of the manifest or "
-        "export it again, and keep it for the decoder's makers"
-    )
+    return how
 
 
 def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:

@@ -11,8 +11,14 @@ _LOST_FILES = 10
 class OutageGuard:
     """Stops a job when so many files can't be had that the archive itself must be gone."""
 
-    def __init__(self, images: int, share: float) -> None:
-        self._images, self._share = images, share
+    def __init__(
+        self,
+        images: int,
+        share: float,
+        says: str = "an outage, or a manifest of another place. Nothing was published",
+    ) -> None:
+        """Allows `share` of the images, beyond a handful; `says` what it may be, and is left."""
+        self._images, self._share, self._says = images, share, says
         self._most = max(_LOST_FILES, int(share * images))
         self._unreachable = 0
 
@@ -26,7 +32,7 @@ class OutageGuard:
         if self._unreachable > self._most:
             raise RunError(
                 f"max_unreachable: the files of {self._unreachable} images are missing, denied or "
-                f"unreadable, more than {self._share:g} of {self._images}: an outage, or a "
-                "manifest of another place. Nothing was published; when the archive is back the "
-                "same command tries them again, and max_unreachable=1 takes them for lost"
+                f"unreadable, more than {self._share:g} of {self._images}: {self._says}; when "
+                "the archive is back the same command tries them again, and max_unreachable=1 "
+                "takes them for lost"
             )

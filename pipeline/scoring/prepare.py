@@ -20,6 +20,7 @@ from pipeline.images.facts import ImageFacts, image_facts
 from pipeline.images.geometry import letterbox, resize_square
 from pipeline.tables import storage
 from pipeline.tables.patience import StoreAwayError, StoreBrokenError
+from pipeline.tables.store_errors import no_access
 
 # An uncompressed RGB image of the largest size that is decoded has 600 MB.
 MAX_BYTES = 1_000_000_000
@@ -187,8 +188,8 @@ def fetch(uri: str, attempts: int, max_bytes: int = MAX_BYTES) -> bytes | Failur
         except _FINAL as error:
             return _failure(uri, error)
         except Exception as error:  # noqa: BLE001 - the per-image border; the reason is kept
-            if type(error).__name__ in storage.CREDENTIAL_ERRORS:
-                raise InputError(f"{uri}: no S3 credentials on this worker: {error}") from None
+            if access := no_access(error):
+                raise InputError(f"{uri}: on this worker: {access}") from None
             if attempt == attempts:
                 return _failure(uri, error, attempts)
             time.sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311

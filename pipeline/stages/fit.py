@@ -232,7 +232,7 @@ class FitActor:
         """Adds `pooled` and `cells`, drops the image."""
         images, present = unpack(rows.column(SQUARE))
         features, present, rows = in_memory(
-            lambda kept: self._backbone.features(images[kept]), present, rows
+            lambda some, _: self._backbone.features(some), images, present, rows
         )
         rows = with_features(rows, features.cells, features.pooled, present, "cells")
         rows = without_value(rows, present[~features.finite()], "features")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ import ray
 
 from pipeline.config import IndexConfig
 from pipeline.errors import InputError
+from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import Failure, each_in_flight, fetch
 from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import connected, plain_errors
@@ -22,7 +22,6 @@ from pipeline.tables.earlier import (
     GONE,
     Comparison,
     Earlier,
-    Known,
     carried_over,
     compare,
     place_of,
@@ -32,7 +31,7 @@ from pipeline.tables.earlier import (
 from pipeline.tables.layout import Entry, Listing, list_source
 from pipeline.tables.manifest import image_id, uri_id, write_manifest
 from pipeline.tables.merge import Duplicates, merge_contents
-from pipeline.tables.schemas import MANIFEST
+from pipeline.tables.schemas import MANIFEST, UNREACHABLE_ERRORS
 
 # Files per task: enough to be worth a task, few enough to share out.
 _FILES_PER_TASK = 64
@@ -43,8 +42,10 @@ _HASHES = pa.schema(
         ("sha256", pa.string()),
         ("bytes", pa.int64()),
         ("index_error", pa.string()),
+        ("unreachable", pa.bool_()),
     ]
 )
+_OUTAGE = "an outage, rights that are lacking, or a list of another place. No manifest was written"
 
 
 def run_index(config: IndexConfig) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     Raises:
         InputError: no source, no image in it, a list that can't be used, a store that can't be
             written.
+        RunError: more files can't be had than `max_unreachable` allows; no manifest was written.
     """
     store = storage.absolute(config.store)
     listing = list_source(storage.absolute(config.source), config.layout, config.category)
@@ -66,7 +68,7 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     earlier = _earlier(config, store, uri)
     comparison = _compare(config, listing, earlier)
     storage.require_writable(store, "store")
-    hashes = _hashes(config, listing.entries, comparison.known)
+    hashes = _hashes(config, listing.entries, comparison)
     table, duplicates = merge_contents(_rows(listing.entries, hashes))
     relabelled: list[str] = []
     if earlier is not None:
@@ -89,21 +91,31 @@ def _earlier(config: IndexConfig, store: str, uri: str) -> Earlier | None:
 
 def _compare(config: IndexConfig, listing: Listing, earlier: Earlier | None) -> Comparison:
     if earlier is None:
-        return Comparison([None] * len(listing.entries))
+        return Comparison([None] * len(listing.entries), [False] * len(listing.entries))
     comparison = compare(listing.entries, earlier)
     require_present(earlier, comparison.counts[GONE], config.max_gone)
     return comparison
 
 
 def _hashes(
-    config: IndexConfig, entries: list[Entry], known: Sequence[Known | None]
+    config: IndexConfig, entries: list[Entry], comparison: Comparison
 ) -> list[dict[str, Any]]:
-    """What `_rows` needs of every entry, from the earlier index or from its content."""
-    unread = [entry.uri for entry, before in zip(entries, known, strict=True) if before is None]
+    """What `_rows` needs of every entry, from the earlier index or from its content.
+
+    Raises:
+        RunError: an outage.
+    """
+    known = comparison.known
+    places = [place for place, before in enumerate(known) if before is None]
+    unread = {
+        "place": pa.array(range(len(places)), pa.int64()),
+        "uri": pa.array([entries[place].uri for place in places], pa.string()),
+        "failed": pa.array([comparison.failed[place] for place in places], pa.bool_()),
+    }
     fresh: list[dict[str, Any]] = []
-    if unread:  # else not even a cluster is needed
+    if places:  # else not even a cluster is needed
         with connected(config.ray):
-            fresh = _hash_all(unread, config.max_bytes).to_pylist()
+            fresh = _hash_all(pa.table(unread), config).to_pylist()
     found = iter(fresh)
     return [
         next(found)
@@ -113,36 +125,56 @@ def _hashes(
     ]
 
 
-def _hash_all(uris: list[str], max_bytes: int) -> pa.Table:
-    """sha256 and size of every file, in the order of `uris`."""
+def _hash_all(unread: pa.Table, config: IndexConfig) -> pa.Table:
+    """sha256 and size of every file, in the order of `place`.
+
+    Args:
+        unread: `place`, `uri`, and whether the time before it could not be read.
+        config: the settings.
+
+    Raises:
+        RunError: more files can't be had than `max_unreachable` allows.
+    """
     quiet()
-    places = pa.table({"place": pa.array(range(len(uris)), pa.int64()), "uri": uris})
-    blocks = [places.slice(i, _FILES_PER_TASK) for i in range(0, len(uris), _FILES_PER_TASK)]
+    count = unread.num_rows
+    blocks = [unread.slice(i, _FILES_PER_TASK) for i in range(0, count, _FILES_PER_TASK)]
     hashed = ray.data.from_arrow(blocks).map_batches(
         _hash_block,
-        fn_kwargs={"max_bytes": max_bytes},
+        fn_kwargs={"max_bytes": config.max_bytes},
         batch_format="pyarrow",
         batch_size=None,
         num_cpus=1,
     )
+    # What could not be read before is no sign of an outage, and would be one every night.
+    fresh = count - pc.sum(unread["failed"]).as_py()
+    outage = OutageGuard(fresh, config.max_unreachable, _OUTAGE)
+    tables = [_HASHES.empty_table()]
     with plain_errors():
-        found = list(hashed.iter_batches(batch_size=None, batch_format="pyarrow"))
-    tables = [_HASHES.empty_table(), *found]
-    return pa.concat_tables(table.cast(_HASHES) for table in tables).sort_by("place")
+        for found in hashed.iter_batches(batch_size=None, batch_format="pyarrow"):
+            tables.append(found.cast(_HASHES))
+            outage.add(pc.sum(found["unreachable"]).as_py())
+    return pa.concat_tables(tables).sort_by("place")
 
 
 def _hash_block(rows: pa.Table, max_bytes: int) -> pa.Table:
     uris = rows["uri"].to_pylist()
     found = each_in_flight(lambda uri: _hash(uri, max_bytes), uris)
-    places = [{"place": place} for place in rows["place"].to_pylist()]
-    results = [place | facts for place, facts in zip(places, found, strict=True)]
+    results = []
+    for place, failed, facts in zip(
+        rows["place"].to_pylist(), rows["failed"].to_pylist(), found, strict=True
+    ):
+        fresh = facts.pop("unreachable", False) and not failed
+        results.append(facts | {"place": place, "unreachable": fresh})
     return pa.Table.from_pylist(results, schema=_HASHES)
 
 
 def _hash(uri: str, max_bytes: int) -> dict[str, Any]:
     content = fetch(uri, _ATTEMPTS, max_bytes)
     if isinstance(content, Failure):
-        return {"index_error": f"{content.error_type}: {content.message}"}
+        return {
+            "index_error": f"{content.error_type}: {content.message}",
+            "unreachable": content.error_type in UNREACHABLE_ERRORS,
+        }
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 

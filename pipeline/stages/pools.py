@@ -59,7 +59,7 @@ class DetectorActor:
         """Adds `boxes`; null where there is no image."""
         images, present = unpack(rows.column(LETTERBOXED))
         detected, present, rows = in_memory(
-            lambda kept: self._detector.detect(images[kept]), present, rows
+            lambda some, _: self._detector.detect(some), images, present, rows
         )
         found: list[list[dict[str, object]] | None] = [None] * len(rows)
         sizes = zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True)
@@ -124,7 +124,7 @@ class FeatureActor:
         images, present = unpack(rows.column(SQUARE))
         names = np.array(rows.column("category").to_pylist(), object)[present]
         scores, present, rows = in_memory(
-            lambda kept: self._scorer.score(images[kept], names[kept].tolist()), present, rows
+            lambda some, kept: self._scorer.score(some, names[kept].tolist()), images, present, rows
         )
         total = len(rows)
         for name in ("cells", "pooled"):
@@ -141,13 +141,17 @@ class FeatureActor:
         return rows.drop_columns(list(self._settings.drop))
 
 
+Compute = Callable[[np.ndarray, np.ndarray], Result]
+
+
 def in_memory(
-    compute: Callable[[np.ndarray], Result], present: np.ndarray, rows: pa.Table
+    compute: Compute[Result], images: np.ndarray, present: np.ndarray, rows: pa.Table
 ) -> tuple[Result, np.ndarray, pa.Table]:
     """What `compute` makes of the images that memory holds; the others become errors.
 
     Args:
-        compute: from (M,) int64 places among the N images to the result of those.
+        compute: from M images and their (M,) int64 places among the N to the result of those.
+        images: (N, …) uint8.
         present: (N,) int64 numbers of the rows that have an image.
         rows: the rows.
 
@@ -155,17 +159,17 @@ def in_memory(
         The result, the numbers of the rows that it is of, and the rows with their errors.
 
     Raises:
-        RunError: none of the images finds room.
+        RunError: no image finds room, not even a black one: it isn't the images.
     """
     kept = np.arange(len(present))
     # A worker that memory's end killed said nothing: its work is tried in smaller batches.
     with halved_batches(attempt()):
         while True:
             try:
-                return compute(kept), present[kept], rows
+                return compute(images[kept], kept), present[kept], rows
             except NoMemoryError as error:
                 lost, kept = kept[error.rows], np.delete(kept, error.rows)
-            if not len(kept):
+            if not len(kept) and not _has_room(compute, images):
                 raise RunError(
                     f"pools: a model finds no memory for a single one of {len(lost)} images; give "
                     "its actors a machine or a GPU with more memory, or let fewer share it; the "
@@ -178,6 +182,15 @@ def in_memory(
                 "a model finds no memory for it, even alone; give the actor a machine or a GPU "
                 "with more, or let fewer share it",
             )
+
+
+def _has_room(compute: Compute[Result], images: np.ndarray) -> bool:
+    """Whether memory holds a black image, so that those which found none are to blame."""
+    try:
+        compute(np.zeros_like(images[:1]), np.zeros(1, np.int64))
+    except NoMemoryError:
+        return False
+    return True
 
 
 def without_value(rows: pa.Table, strange: np.ndarray, what: str) -> pa.Table:
@@ -229,7 +242,7 @@ class ClassifierActor:
         """Adds `defect_logit` and `defect_probability`."""
         images, present = unpack(rows.column(SQUARE))
         (logits, probabilities), present, rows = in_memory(
-            lambda kept: self._classifier.score(images[kept]), present, rows
+            lambda some, _: self._classifier.score(some), images, present, rows
         )
         for name, values in (("defect_logit", logits), ("defect_probability", probabilities)):
             rows = rows.append_column(name, spread(values, present, len(rows), pa.float32()))

@@ -96,6 +96,7 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     storage.write_json(places.report, report)
     record = _record(report) | run.leaning.task.terms.as_facts()
     record |= {"skipped_by": list(run.leaning.skipped_by), "needs": list(run.leaning.needs)}
+    record["skipped"] = skipped
     storage.write_json(places.published, published_record(places.store, files, record))
     remove_work(places.folder)
     return report

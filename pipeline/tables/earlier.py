@@ -78,10 +78,12 @@ class Comparison:
 
     Attributes:
         known: per entry what is taken over; None: it has to be read.
+        failed: per entry whether the earlier index could not read it.
         counts: files by what became of them.
     """
 
     known: Sequence[Known | None]
+    failed: Sequence[bool]
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -108,14 +110,17 @@ def read_earlier(uri: str) -> Earlier:
 def compare(entries: Sequence[Entry], earlier: Earlier) -> Comparison:
     """Which files of a listing an earlier index read in the state that they are in now."""
     known: list[Known | None] = []
+    failed: list[bool] = []
     counts: Counter[str] = Counter()
     for entry in entries:
         before = earlier.files.get(entry.uri)
         state = _state(entry, before)
         counts[state] += 1
         known.append(before if state == UNCHANGED else None)
+        failed.append(state == TRIED_AGAIN)
     counts[GONE] = len(earlier.files.keys() - {entry.uri for entry in entries})
-    return Comparison(known, {n: counts[n] for n in (NEW, CHANGED, UNCHANGED, TRIED_AGAIN, GONE)})
+    states = (NEW, CHANGED, UNCHANGED, TRIED_AGAIN, GONE)
+    return Comparison(known, failed, {state: counts[state] for state in states})
 
 
 def _state(entry: Entry, before: Known | None) -> str:

@@ -30,6 +30,8 @@ LOCKS = "locks"
 _SUFFIX = ".json"
 # A file that is just being written, or was damaged, is read again this often before it counts.
 _READ_TRIES = 3
+# Seconds after which a lost race shows who has won it.
+_LOST_RACE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def _acquire(folder: str, what: str, times: LockTimes) -> RunLock:
             )
         try:
             if storage.create_bytes(_file(folder, number + 1), _content(me)):
-                break  # else another took this number: look at it
+                break
+            time.sleep(_LOST_RACE_S)  # another takes this number, or is just letting go: look
         except FileNotFoundError:  # a holder that let go took the empty folder with it
             continue
     if holder is not None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum
@@ -29,11 +30,19 @@ _TELL_AFTER_S = 3.0
 # The clients' classes are told by name: they are the dependencies of a dependency, and a local
 # run imports none of them.
 NO_CREDENTIALS = {
+    "CredentialRetrievalError",
+    "NoAuthTokenError",
     "NoCredentialsError",
     "PartialCredentialsError",
     "ProfileNotFound",
+    "RefreshWithMFAUnsupportedError",
+    "SSOError",
     "TokenRetrievalError",
 }
+# A connection that is refused for what the other side shows of itself: another try shows the same.
+NOT_TRUSTED = "SSLError"
+# One that ended in the middle of its first words says nothing of that.
+_CUT_OFF = {"ConnectionResetError", "SSLEOFError", "SSLZeroReturnError", "TimeoutError"}
 _BROKEN = {
     "BrokenBodyError",
     "ClientPayloadError",
@@ -58,15 +67,23 @@ _PASSING = {
 # Of answers: codes of S3 that say more than their status, and statuses that pass.
 _BROKEN_CODES = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 _PASSING_CODES = {
+    "BandwidthLimitExceeded",
     "InternalError",
     "OperationAborted",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
     "RequestTimeout",
     "ServiceUnavailable",
     "SlowDown",
+    "ThrottledException",
     "Throttling",
     "ThrottlingException",
     "TooManyRequestsException",
 }
+# What a write that asks for nobody to be there is told where somebody is, or comes right now.
+LOST_RACE_CODES = {"ConditionalRequestConflict", "PreconditionFailed"}
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -107,15 +124,25 @@ def kind_of(error: BaseException) -> Kind:
             return _kind_of_answer(answer)
     if any(isinstance(link, socket.gaierror) and link.errno == socket.EAI_NONAME for link in links):
         return Kind.FINAL
-    names = {cls.__name__ for link in links for cls in type(link).__mro__}
+    names = set(names_of(error))
     kinds = [
         (bool(names & NO_CREDENTIALS), Kind.FINAL),
+        (NOT_TRUSTED in names and not names & _CUT_OFF, Kind.FINAL),
         ("FileNotFoundError" in names or "PermissionError" in names, Kind.FINAL),
         ("ConnectionResetError" in names, Kind.PASSING),
         (bool(names & _BROKEN), Kind.BROKEN),
         (bool(names & _PASSING), Kind.PASSING),
     ]
     return next((kind for holds, kind in kinds if holds), Kind.UNKNOWN)
+
+
+def names_of(error: BaseException) -> Iterator[str]:
+    """Names of an exception's classes, and of those that led to it.
+
+    The client's SSLError is no handshake; Python's own is any trouble with encryption.
+    """
+    classes = (cls for link in _chain(error) for cls in type(link).__mro__)
+    return (cls.__name__ for cls in classes if cls is not ssl.SSLError)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

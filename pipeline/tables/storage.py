@@ -19,9 +19,9 @@ from fsspec.core import url_to_fs
 
 from pipeline.errors import InputError, RunError
 from pipeline.tables.access import require_no_secret, s3_access
-from pipeline.tables.patience import NO_CREDENTIALS, StoreAwayError, code_of
+from pipeline.tables.patience import LOST_RACE_CODES, StoreAwayError, code_of
+from pipeline.tables.store_errors import for_people
 
-CREDENTIAL_ERRORS = NO_CREDENTIALS
 _S3 = ("s3://", "s3a://")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -86,33 +86,10 @@ def errors_for(uri: str, field: str) -> Iterator[None]:
     except (InputError, RunError):
         raise
     except Exception as error:
-        words = _for_people(error)
+        words = for_people(error)
         if words is None:
             raise
         raise InputError(f"{field}: {uri}: {words}") from None
-
-
-def _for_people(error: Exception) -> str | None:
-    """What a failure of a file system means; None: of no kind that is known here."""
-    if isinstance(error, FileNotFoundError):
-        gone = "bucket" if code_of(error) == "NoSuchBucket" else "file or folder"
-        return f"there is no such {gone}"
-    if isinstance(error, PermissionError):
-        return f"access denied ({error}); check the rights of the user or role"
-    if isinstance(error, IsADirectoryError | NotADirectoryError):
-        return str(error.strerror or error)
-    if type(error).__name__ in CREDENTIAL_ERRORS:
-        return (
-            f"no S3 credentials ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE, or run where an instance role gives them"
-        )
-    if type(error).__name__ == "ParamValidationError":
-        return "is no name of a bucket: 3 to 63 small letters, digits, '.' and '-'"
-    if type(error).__name__ == "EndpointConnectionError":
-        return f"there is no such store ({error}); check s3.endpoint_url or AWS_ENDPOINT_URL"
-    if isinstance(error, OSError) and code_of(error):
-        return f"the store refuses: {error}"
-    return None
 
 
 def read_bytes(uri: str) -> bytes:
@@ -211,6 +188,10 @@ def create_bytes(uri: str, content: bytes) -> bool:
         try:
             fs.pipe_file(path, content, mode="create")
         except FileExistsError:
+            return False
+        except OSError as error:
+            if code_of(error) not in LOST_RACE_CODES:
+                raise
             return False
         return True
     fs.makedirs(fs._parent(path), exist_ok=True)

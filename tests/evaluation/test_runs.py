@@ -117,6 +117,30 @@ def test_where_no_row_has_a_role_the_training_folder_judges_nothing(bench: Bench
     assert bench.evaluate(table=None, run_id="r", roles="none")["rows"]["judged"] == 15
 
 
+def test_a_run_of_which_no_image_was_scored_has_no_verdict_and_is_no_failure(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(bench.store)
+    bench.policy("p", at_least("anomaly_score", 20))
+    make_run(store, make_bundle(store), [], [image_rows(9, 1, "test", True)[0] | ERROR])
+    record = RunPlaces(store, "r").published
+    storage.write_json(record, storage.read_json(record) | {"skipped": 7})
+    arguments = bench.arguments(table=None, run_id="r")
+    assert evaluate.main(arguments) == 4
+    says = (
+        "run_id: r: no image was scored (1 are in the errors table, 7 were left to earlier runs): "
+        "there is nothing to evaluate"
+    )
+    assert capsys.readouterr().err == f"no verdict: {says}\n"
+    # Neither is one that has no file of scores at all, as a night without a new image has none.
+    tables = storage.read_json(record)["tables"]
+    del tables["scores"]
+    storage.write_json(record, storage.read_json(record) | {"tables": tables})
+    assert evaluate.main(arguments) == 4
+    assert says in capsys.readouterr().err
+    assert not (bench.store / "reports").exists()
+
+
 def test_runs_and_files_are_read_from_a_store_that_is_no_disk(remote: str, bench: Bench) -> None:
     make_run(remote, make_bundle(remote), image_rows(0, 5, "test", True))
     table = open_runs(remote, ["r"])

@@ -138,7 +138,7 @@ def test_s3_images_of_a_list_without_credentials(tmp_path: Path) -> None:
         f"source={images}",
         f"store={tmp_path / 'store'}",
         "name=m",
-        names=["s3://archive-of-line-1/april/a.png", "no S3 credentials on this worker"],
+        names=["s3://archive-of-line-1/april/a.png", "on this worker: no S3 credentials ("],
         environment=bare,
     )
     assert files_below(tmp_path) == ["list.csv"]

@@ -14,6 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config import IndexConfig, MonitorConfig
+from pipeline.evaluation.monitor.run import run_monitor
+from pipeline.stages.index import run_index
+from pipeline.stages.score import run_score
 from pipeline.tables.run_catalogue import read_catalogue
 from pipeline.tables.runs import load_table
 from tests.conftest import ROOT, TinyStore, job_environment, save, write_archive
@@ -143,6 +147,60 @@ def test_an_evaluation_that_fails_keeps_nothing_else_from_being_done(tmp_path: P
     status, calls = played(tmp_path, [0, 0, 2, 0], **settings)
     assert (status, calls) == (2, ["runs.py", "score.py", "evaluate.py", "runs.py"])
     assert "policies=[a,b]" in (tmp_path / "calls").read_text()
+
+
+def test_a_night_too_small_to_be_judged_fails_not_and_is_not_tried_again(tmp_path: Path) -> None:
+    settings = {"POLICIES": "a", "REFERENCE": "spring", "RETENTION": "keep.yaml"}
+    every = ["runs.py", "score.py", "evaluate.py", "monitor.py", "runs.py"]
+    assert played(tmp_path, [0, 0, 4, 4, 0], **settings) == (0, every)
+    assert played(tmp_path, [0, 0, 4, 4, 0], **settings, UNJUDGED="4") == (4, every)
+    # What did fail, and an alarm, is no less told for it.
+    assert played(tmp_path, [0, 0, 2, 4, 0], **settings, UNJUDGED="4") == (2, every)
+    assert played(tmp_path, [0, 0, 4, 3, 0], **settings, MONITOR="alpha=0.05") == (3, every)
+    assert "frozen=spring name=drift-night-" in (tmp_path / "calls").read_text()
+    assert " alpha=0.05\n" in (tmp_path / "calls").read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_nights_of_which_no_image_is_scored_go_to_their_end(
+    tiny_store: TinyStore, cluster: str, tmp_path: Path
+) -> None:
+    archive, store = write_archive(tmp_path / "archive", good=3, test=1), tmp_path / "store"
+    shutil.copytree(tiny_store.store / "bundles", store / "bundles")
+    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
+    (tmp_path / "keep.yaml").write_text("action: prune\nstore: none\nkeep_last: 9\n")
+    settings = {
+        "address": cluster,
+        "SOURCE": archive,
+        "STORE": store,
+        "SCORE": "block_rows=8 commit_rows=8 fuse_models=true pools.fused.size=1",
+        "POLICIES": tmp_path / "policy.json",
+        "EVALUATE": "roles=[none] thumbnails=false",
+        "REFERENCE": "first",
+        "MONITOR": "roles=[none] min_images=4",
+        "RETENTION": tmp_path / "keep.yaml",
+    }
+    index = run_index(IndexConfig(source=str(archive), store=str(store), name="nightly"))
+    run_score(tiny_store.score_config(store, run_id="night-1", manifest=index["manifest"]))
+    kept = {"reference": "night-1", "roles": ("none",), "freeze": "first"}
+    run_monitor(MonitorConfig.model_validate({"store": str(store)} | kept))
+
+    idle = night(**settings, NIGHT="2")
+    assert idle.returncode == 0, idle.stdout + idle.stderr
+    assert "no verdict: run_id: night-2: no image was scored (0 are in" in idle.stderr
+    assert "monitor: NO VERDICT on this night" in idle.stdout
+    assert "no image of night-2 was scored: 0 failed, 10 were left to earlier runs" in idle.stdout
+    assert "attempt 2" not in idle.stdout
+    assert "prune: attempt 1" in idle.stdout
+
+    # All that came is broken: nothing can be evaluated, and it is drift of the failures.
+    for number in range(6):
+        (archive / f"tile/test/good/90{number}.png").write_bytes(f"no image {number}".encode())
+    broken = night(**settings, NIGHT="3")
+    assert "no image of night-3 was scored: 6 failed (not_an_image 6)" in broken.stdout
+    assert broken.returncode == 3, broken.stdout + broken.stderr
+    assert "prune: attempt 1" in broken.stdout
 
 
 def test_the_night_is_that_of_the_evening_before_from_noon_to_noon(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import IndexConfig
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.stages.index import run_index
 from pipeline.tables import storage
 from pipeline.tables.earlier import read_earlier
@@ -151,6 +151,39 @@ def test_most_files_gone_are_an_outage(archive: Path, tmp_path: Path) -> None:
     assert counts(index(archive, tmp_path, max_gone=1, **settings)) == {"unchanged": 20, "gone": 26}
 
 
+def links(folder: Path, away: Path, count: int) -> None:
+    """Links to files of a folder that is away: a listing tells them, and nobody can read them."""
+    for number in range(count):
+        (folder / f"new{number}.png").symlink_to(away / f"{number}.png")
+
+
+def test_files_that_can_be_listed_and_not_read_are_an_outage(archive: Path, tmp_path: Path) -> None:
+    first = index(archive, tmp_path)
+    before = storage.read_bytes(first["manifest"])
+    away = tmp_path / "away"
+    links(archive / "bolt/train/good", away, 14)
+    says = r"max_unreachable: the files of 14 images .*more than 0\.2 of 14: .*No manifest was wri"
+    with pytest.raises(RunError, match=says):
+        index(archive, tmp_path, since="plant")
+    assert storage.read_bytes(first["manifest"]) == before
+    taken = index(archive, tmp_path, since="plant", max_unreachable=1)
+    assert len(taken["unreadable"]) == 14
+
+    # Known for lost, they stop no later night; ten others are a handful, and eleven an outage.
+    links(archive / "tile/train/good", away, 10)
+    assert counts(index(archive, tmp_path, since="plant")) == {
+        "new": 10, "unchanged": 16, "tried_again": 14,
+    }  # fmt: skip
+    (archive / "tile/train/good/there.png").write_bytes(b"there")
+    links(archive / "tile/test/good", away, 11)
+    with pytest.raises(RunError, match=r"files of 11 images .*more than 0\.2 of 12"):
+        index(archive, tmp_path, since="plant")
+    away.mkdir()
+    for number in range(14):
+        (away / f"{number}.png").write_bytes(b"back %d" % number)
+    assert index(archive, tmp_path, since="plant")["unreadable"] == []
+
+
 @pytest.mark.parametrize(
     ("since", "message"),
     [
@@ -215,8 +248,7 @@ def test_a_night_over_a_bucket_reads_no_object_that_it_knows(
     assert third["duplicates"] == 1
 
 
-def hash_here(uris: list[str], max_bytes: int) -> pa.Table:
+def hash_here(unread: pa.Table, config: IndexConfig) -> pa.Table:
     from pipeline.stages.index import _HASHES, _hash_block
 
-    places = pa.table({"place": pa.array(range(len(uris)), pa.int64()), "uri": uris})
-    return _hash_block(places, max_bytes).cast(_HASHES)
+    return _hash_block(unread, config.max_bytes).cast(_HASHES)

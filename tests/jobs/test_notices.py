@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from jobs.command import DRIFT, Answer, exit_status
+from jobs.command import DRIFT, NO_VERDICT, Answer, exit_status
 from jobs.notices import notices
 from pipeline.config import IndexConfig, NotifyConfig
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError, NoVerdictError, RunError
 from pipeline.stages.index import run_index
 from tests.conftest import ROOT, TinyStore, job_environment, run_job, write_archive
 from tests.jobs.receiver import Receiver, keeper, kept, receiver, wait_until
@@ -82,15 +82,65 @@ def test_success_is_told_to_server_and_program(web: Receiver, tmp_path: Path) ->
     assert call["environment"]["LINESCORE_STORE"] == str(tmp_path)
 
 
-def test_a_status_that_is_the_answer_is_told(web: Receiver, tmp_path: Path) -> None:
-    def job() -> Answer:
-        with notices("monitor", both(), str(tmp_path), "night") as told:
-            told.done({"verdict": "drift", "rows": 3}, DRIFT)
-            return Answer("it drifts", DRIFT)
+CATEGORIES = [
+    {"category": "tile", "verdict": "drift", "reason": "brightness fell by 30 %"},
+    {"category": "bolt", "verdict": "ok", "reason": "nothing moved"},
+    {"category": None, "verdict": "drift", "reason": "contrast rose by 40 %"},
+]
 
-    assert exit_status(job) == DRIFT == 3
-    (notice,) = web.posts
-    assert (notice["outcome"], notice["exit_status"], notice["verdict"]) == ("success", 3, "drift")
+
+def answered(notify: NotifyConfig, report: dict[str, Any], status: int, store: Path) -> int:
+    """The status of a monitor that finds this."""
+
+    def job() -> Answer:
+        with notices("monitor", notify, str(store), "night") as told:
+            told.done(report, status)
+            return Answer("what was found", status)
+
+    return exit_status(job)
+
+
+def programs(tmp_path: Path, *outcomes: str) -> NotifyConfig:
+    """Each of these outcomes is kept in a folder of its name."""
+    hooks = {f"on_{name}": {"command": keeper(tmp_path / name)} for name in outcomes}
+    return NotifyConfig.model_validate(hooks)
+
+
+def test_drift_is_no_success(tmp_path: Path) -> None:
+    report = {"verdict": "drift", "rows": 3, "categories": CATEGORIES}
+    notify = programs(tmp_path, "success", "failure")
+    assert answered(notify, report, DRIFT, tmp_path) == DRIFT == 3
+    assert kept(tmp_path / "success") == []
+    ((call),) = kept(tmp_path / "failure")
+    notice = call["notice"]
+    assert (notice["outcome"], notice["exit_status"], notice["verdict"]) == ("drift", 3, "drift")
+    assert notice["text"] == "linescore monitor night found drift: tile, (no category)"
+    assert notice["drift"] == {"tile": "brightness fell by 30 %", "": "contrast rose by 40 %"}
+    assert call["environment"]["LINESCORE_OUTCOME"] == "drift"
+    # With a hook of its own it is no failure either.
+    notify = programs(tmp_path, "success", "failure", "drift")
+    assert answered(notify, report, DRIFT, tmp_path) == DRIFT
+    assert len(kept(tmp_path / "drift")) == 1
+    assert len(kept(tmp_path / "failure")) == 1
+
+
+def test_a_night_without_a_verdict_is_told_as_such(tmp_path: Path) -> None:
+    notify = programs(tmp_path, "success", "failure")
+    report = {"verdict": "too_few_images", "categories": CATEGORIES[1:2]}
+    assert answered(notify, report, NO_VERDICT, tmp_path) == NO_VERDICT == 4
+    assert ended(notify, failing(NoVerdictError("run_id: night: no image")), tmp_path) == 4
+    assert kept(tmp_path / "failure") == []
+    calls = sorted(kept(tmp_path / "success"), key=lambda call: call["notice"]["job"])
+    found, raised = (call["notice"] for call in calls)
+    assert {found["outcome"], raised["outcome"]} == {"no_verdict"}
+    assert {found["exit_status"], raised["exit_status"]} == {4}
+    assert found["text"] == "linescore monitor night has no verdict: too few images"
+    assert raised["text"] == "linescore score has no verdict: run_id: night: no image"
+    assert "error" not in raised
+    notify = programs(tmp_path, "success", "failure", "no_verdict")
+    assert answered(notify, report, NO_VERDICT, tmp_path) == NO_VERDICT
+    assert len(kept(tmp_path / "no_verdict")) == 1
+    assert len(kept(tmp_path / "success")) == 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 
 import pytest
 from hypothesis import given
@@ -31,12 +32,20 @@ def connection(by: Exception) -> Exception:
     return led_to(botocore.EndpointConnectionError(endpoint_url="http://x", error=by), by)
 
 
+def tls(by: Exception) -> Exception:
+    return led_to(botocore.SSLError(endpoint_url="https://x", error=by), by)
+
+
 KINDS = [
     (answer(503, "SlowDown"), Kind.PASSING),
     (answer(429, "TooManyRequestsException"), Kind.PASSING),
     (answer(500, "InternalError"), Kind.PASSING),
     (answer(503, "503"), Kind.PASSING),
     (answer(400, "RequestTimeout"), Kind.PASSING),
+    (answer(400, "RequestThrottled"), Kind.PASSING),
+    (answer(400, "ThrottledException"), Kind.PASSING),
+    (answer(400, "PriorRequestNotComplete"), Kind.PASSING),
+    (answer(409, "ConditionalRequestConflict"), Kind.FINAL),
     (answer(404, "NoSuchKey"), Kind.FINAL),
     (answer(404, "404"), Kind.FINAL),
     (answer(403, "AccessDenied"), Kind.FINAL),
@@ -63,6 +72,13 @@ KINDS = [
     (patience.BrokenBodyError("short"), Kind.BROKEN),
     (botocore.NoCredentialsError(), Kind.FINAL),
     (botocore.ProfileNotFound(profile="x"), Kind.FINAL),
+    (botocore.CredentialRetrievalError(provider="x", error_msg="ended with 1"), Kind.FINAL),
+    (botocore.UnauthorizedSSOTokenError(), Kind.FINAL),
+    (tls(ssl.SSLCertVerificationError("certificate verify failed")), Kind.FINAL),
+    (tls(ssl.SSLError(1, "wrong version number")), Kind.FINAL),
+    (tls(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")), Kind.PASSING),
+    (tls(ConnectionResetError(104, "reset")), Kind.PASSING),
+    (led_to(botocore.HTTPClientError(error="x"), ssl.SSLError(1, "bad mac")), Kind.PASSING),
     (ZeroDivisionError(), Kind.UNKNOWN),
     (KeyError("ETag"), Kind.UNKNOWN),
 ]

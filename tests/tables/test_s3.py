@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import shutil
+import ssl
+import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +30,14 @@ from pipeline.tables import patience, s3, storage
 from pipeline.tables.access import VARIABLE
 from pipeline.tables.layout import list_source
 from pipeline.tables.ledger import commit_tables, read_commits, read_part
+from pipeline.tables.lock import Holder, locked
 from pipeline.tables.patience import StoreAwayError, StoreBrokenError
 from tests.faulty_proxy import (
+    CONFLICT,
     CUT,
     DENIED,
     FAULTS,
+    LOST_RACE,
     RESET,
     SLOW_DOWN,
     STALL,
@@ -332,6 +341,63 @@ def test_a_healthy_store_is_asked_once(bucket: str, clear: FaultyProxy) -> None:
         assert [method for method, _ in clear.requests] == methods
 
 
+# --- two writers at once ---
+
+
+@pytest.mark.parametrize("kind", [CONFLICT, LOST_RACE])
+def test_of_two_writers_at_once_the_store_refuses_one_which_has_lost(
+    kind: str, bucket: str, clear: FaultyProxy
+) -> None:
+    """S3 answers 409 while the other's write is under way, and 412 once it is done."""
+    uri = f"{bucket}/run/locks/00000001.json"
+    clear.rates[kind] = 1
+    assert storage.create_bytes(uri, b"mine") is False
+    assert clear.done[kind] == 1
+    clear.rates.clear()
+    assert not storage.exists(uri)
+    assert storage.create_bytes(uri, b"mine") is True
+
+
+def test_a_driver_that_lost_the_race_says_who_holds_the_run(
+    bucket: str, clear: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its write meets another's: it saw no lock, and is refused in the middle."""
+    create = storage.create_bytes
+    other = Holder("other", "line-2", "elsewhere", 4711, "1")
+
+    def raced(uri: str, content: bytes) -> bool:
+        monkeypatch.setattr(storage, "create_bytes", create)
+        clear.rates[CONFLICT] = 1
+        found = create(uri, content)
+        clear.rates.clear()
+        first, second = (json.dumps(asdict(replace(other, beat=beat))).encode() for beat in (0, 1))
+        storage.write_bytes(uri, first)
+        threading.Timer(1.5, storage.write_bytes, [uri, second]).start()
+        return found
+
+    monkeypatch.setattr(storage, "create_bytes", raced)
+    says = "run night: is being written by process 4711 on line-2"
+    with pytest.raises(InputError, match=says), locked(f"{bucket}/run", "run night"):
+        pass
+
+
+def test_a_conflict_that_nobody_won_is_tried_again(
+    bucket: str, clear: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = storage.create_bytes
+
+    def at_third_try(uri: str, content: bytes) -> bool:
+        if clear.done[CONFLICT] == 2:
+            clear.rates.clear()
+        return create(uri, content)
+
+    monkeypatch.setattr(storage, "create_bytes", at_third_try)
+    clear.rates[CONFLICT] = 1
+    with locked(f"{bucket}/run", "run night") as lock:
+        lock.require()
+    assert clear.done[CONFLICT] == 2
+
+
 # --- what waiting doesn't mend ---
 
 
@@ -386,11 +452,45 @@ def test_a_host_that_nobody_knows_is_not_waited_for(monkeypatch: pytest.MonkeyPa
         list_source("s3://b/x")
 
 
+@pytest.fixture
+def untrusted(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server on loopback whose certificate nobody signed."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl, which makes the certificate")
+    pem = tmp_path / "server.pem"
+    named = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out", tmp_path / "cert.pem"]
+    subprocess.run([openssl, "req", "-x509", *made, *named], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + (tmp_path / "cert.pem").read_text())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.timeout(60)  # the store would be waited for, for 150 s
+def test_a_certificate_that_is_not_trusted_is_told_at_once(
+    untrusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in access_to(untrusted).items():
+        monkeypatch.setenv(name, value)
+    says = "the store's certificate is not trusted .*AWS_CA_BUNDLE=FILE.* s3.endpoint_url"
+    with pytest.raises(InputError, match=f"^source: s3://b/x: {says}"):
+        list_source("s3://b/x")
+    with pytest.raises(InputError, match=f"^s3://b/x/a.png: on this worker: {says}"):
+        fetch("s3://b/x/a.png", 3)
+
+
 def test_missing_keys_are_told_at_once(monkeypatch: pytest.MonkeyPatch, clear: FaultyProxy) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(InputError, match=r"^source: s3://b/x: no S3 credentials .*AWS_PROFILE"):
         list_source("s3://b/x")
-    with pytest.raises(InputError, match="no S3 credentials on this worker"):
+    with pytest.raises(InputError, match=r"on this worker: no S3 credentials \("):
         fetch("s3://b/x/a.png", 3)
     assert clear.requests == []

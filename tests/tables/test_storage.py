@@ -276,6 +276,16 @@ def test_missing_credentials_say_where_to_put_them(name: str) -> None:
     assert "AWS_ACCESS_KEY_ID" in message
 
 
+def test_credentials_that_can_not_be_fetched_say_so_too() -> None:
+    exceptions = pytest.importorskip("botocore.exceptions")
+    error = exceptions.CredentialRetrievalError(provider="custom-process", error_msg="ended")
+    assert refusal(error).startswith("manifest: s3://b/x: no S3 credentials (Error when retrieving")
+    error = exceptions.SSLError(endpoint_url="https://minio.plant:9000", error="self-signed")
+    message = refusal(error)
+    assert "the store's certificate is not trusted (SSL validation failed for https" in message
+    assert "AWS_CA_BUNDLE=FILE" in message
+
+
 def test_other_failures_are_not_dressed_up() -> None:
     with pytest.raises(ZeroDivisionError), storage.errors_for("x", "manifest"):
         raise ZeroDivisionError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,15 +13,19 @@ from pipeline.evaluation.monitor.measures import FACTS, Measured, Pair, measured
 from pipeline.evaluation.monitor.sketch import CategorySketch, RunSketch, told
 from pipeline.evaluation.monitor.verdicts import (
     NOT_COMPARABLE,
+    TOO_FEW,
     Judged,
     Verdict,
     category_verdict,
     judged,
+    worst,
 )
 
 # A reference with labelled defects beyond this share is no picture of a line.
 _MANY_DEFECTS = 0.1
 _SHOWN = 12
+# Categories whose reasons are told in an error.
+_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def compare(config: MonitorConfig, reference: RunSketch, run: RunSketch, use: In
     """Judges a run by its reference.
 
     Raises:
-        InputError: they have no category in common.
+        InputError: the run has categories, and none of them is the reference's.
     """
     pairs, skipped = _pairs(config, reference, run)
     policies = {one.digest: one.policy.name for one in use.policies}
@@ -78,12 +83,38 @@ def compare(config: MonitorConfig, reference: RunSketch, run: RunSketch, use: In
     return Compared(reference, run, tuple(pairs), tuple(found), tuple(every), policies, warnings)
 
 
+def run_verdict(found: Compared, least: int) -> str:
+    """The worst of its categories, or that this run has too few images for any.
+
+    Args:
+        found: the runs, judged.
+        least: independent images that a category needs in both.
+
+    Raises:
+        InputError: no category could be compared, and more images wouldn't change that.
+    """
+    verdict = worst(one.verdict for one in found.verdicts)
+    if verdict != NOT_COMPARABLE:
+        return verdict
+    first, second = found.reference.categories, found.run.categories
+    ready = [name for name, one in first.items() if one.independent >= least]
+    if ready and all(name not in second or second[name].independent < least for name in ready):
+        return TOO_FEW
+    reasons = [f"{told(one.category)} {one.reason}" for one in found.verdicts[:_REASONS]]
+    more = len(found.verdicts) - len(reasons)
+    raise InputError(
+        f"reference: {found.reference.run_id}: no category of {found.run.run_id} can be compared "
+        f"with it, however many images come: {'; '.join(reasons)}"
+        f"{f'; and {more} more' if more else ''}; name or freeze another reference"
+    )
+
+
 def _pairs(
     config: MonitorConfig, reference: RunSketch, run: RunSketch
 ) -> tuple[list[Pair], list[Verdict]]:
     """Categories that can be compared, and why the others can't."""
     first, second = reference.categories, run.categories
-    if not {name for name in first if name in second}:
+    if second and not {name for name in first if name in second}:
         raise InputError(
             f"reference: {reference.run_id}: has {_listed(reference)}, and {run.run_id} has "
             f"{_listed(run)}: no category is in both; name another reference"
@@ -131,10 +162,24 @@ def _not_frozen(reference: RunSketch, policies: dict[str, str]) -> Iterator[str]
             )
 
 
+def _nothing_scored(run: RunSketch) -> str:
+    errors: Counter[str] = Counter()
+    for one in run.categories.values():
+        errors += one.errors
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(errors.items()))
+    left = run.about.get("skipped") or 0
+    return (
+        f"no image of {run.run_id} was scored: {errors.total()} failed"
+        f"{f' ({kinds})' if kinds else ''}, {left} were left to earlier runs"
+    )
+
+
 def _warnings(reference: RunSketch, run: RunSketch, other: str) -> Iterator[str]:
     if other:
         yield f"scores and flagged rates are not compared: {other}"
-    if reference.rows != run.rows:
+    if not sum(one.images for one in run.categories.values()):
+        yield _nothing_scored(run)
+    if run.categories and reference.rows != run.rows:
         yield f"other rows are compared: of the reference {reference.rows}; of the run {run.rows}"
     images, labelled, defects = (
         sum(getattr(one, name) for one in reference.categories.values())

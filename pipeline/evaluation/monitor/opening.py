@@ -8,16 +8,16 @@ from pipeline.config import MonitorConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.monitor.counting import Work, count_errors, sketches
 from pipeline.evaluation.monitor.measures import FACTS
-from pipeline.evaluation.monitor.rows import Chosen
+from pipeline.evaluation.monitor.rows import Chosen, chosen_rows
 from pipeline.evaluation.monitor.sketch import RunSketch
-from pipeline.evaluation.table import ScoredTable, open_runs
+from pipeline.evaluation.table import ScoredTable, open_errors, open_runs
 from pipeline.policy.language import Policy
 from pipeline.policy.language.document import leaves_of
 from pipeline.tables.runs import load_published
 
 USUAL_SCORES = ("anomaly_score", "defect_logit", "detection_max_confidence", "detection_count")
 # Of a run's record, told of both and compared with nothing: clocks of two nights may disagree.
-_TOLD = ("finished_at", "manifest_digest", "bundle_digest")
+_TOLD = ("finished_at", "manifest_digest", "bundle_digest", "skipped")
 
 
 def opened(store: str, run_id: str, setting: str) -> ScoredTable:
@@ -30,6 +30,17 @@ def opened(store: str, run_id: str, setting: str) -> ScoredTable:
         return open_runs(store, [run_id])
     except InputError as error:
         raise InputError(f"{setting}: {error}") from None
+
+
+def compared_rows(config: MonitorConfig, table: ScoredTable) -> Chosen:
+    """Which rows of a run are compared; of one without scores its errors have the roles.
+
+    Raises:
+        InputError: a role that no row has.
+    """
+    (run_id,) = table.origin["runs"]
+    telling = table if table.rows else open_errors(config.store, run_id)
+    return chosen_rows(telling, config.roles, good_only=config.good_only)
 
 
 def scorer_of(table: ScoredTable) -> str:

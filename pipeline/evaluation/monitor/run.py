@@ -9,12 +9,22 @@ import pyarrow as pa
 
 from pipeline.config import MonitorConfig
 from pipeline.errors import InputError
-from pipeline.evaluation.monitor.comparing import Compared, compare, other_scorer
+from pipeline.evaluation.monitor.comparing import (
+    Compared,
+    compare,
+    other_scorer,
+    run_verdict,
+)
 from pipeline.evaluation.monitor.counting import Scales, Work, scales_of
 from pipeline.evaluation.monitor.deciding import InUse, in_use
 from pipeline.evaluation.monitor.frozen import freeze, frozen_file, frozen_scales, thawed
-from pipeline.evaluation.monitor.opening import number_columns, opened, scorer_of, sketch_of
-from pipeline.evaluation.monitor.rows import chosen_rows
+from pipeline.evaluation.monitor.opening import (
+    compared_rows,
+    number_columns,
+    opened,
+    scorer_of,
+    sketch_of,
+)
 from pipeline.evaluation.monitor.sketch import RunSketch
 from pipeline.evaluation.monitor.tables import (
     drift_table,
@@ -22,7 +32,6 @@ from pipeline.evaluation.monitor.tables import (
     near_table,
     verdicts_table,
 )
-from pipeline.evaluation.monitor.verdicts import worst
 from pipeline.evaluation.policies import read_policies
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.language import Policy
@@ -36,7 +45,7 @@ def run_monitor(config: MonitorConfig) -> dict[str, Any]:
     """Compares a run with its reference and writes what was found to <store>/reports/<name>/.
 
     Returns:
-        The report; its `verdict` is drift, watch, ok or not_comparable, or frozen where a
+        The report; its `verdict` is drift, watch, ok or too_few_images, or frozen where a
         reference was only frozen.
 
     Raises:
@@ -48,6 +57,7 @@ def run_monitor(config: MonitorConfig) -> dict[str, Any]:
     found = None
     if config.run_id is not None:
         found = _compared(config, policies, (reference, scales, use))
+        verdict = run_verdict(found, config.min_images)
     report: dict[str, Any] = {}
     if config.freeze is not None:
         report["frozen"] = frozen_file(config.store, config.freeze)
@@ -55,7 +65,7 @@ def run_monitor(config: MonitorConfig) -> dict[str, Any]:
         freeze(reference, report["frozen"])
     if found is None:
         return report | {"verdict": FROZEN, "reference": _about(reference)}
-    return _write(config, found, report)
+    return _write(config, found, report | {"verdict": verdict})
 
 
 def _reference(
@@ -72,7 +82,7 @@ def _reference(
         return reference, frozen_scales(reference), None
     table = opened(config.store, str(config.reference), "reference")
     names = number_columns(config, policies, table)
-    chosen = chosen_rows(table, config.roles, good_only=config.good_only)
+    chosen = compared_rows(config, table)
     scales = scales_of(table, chosen, names)
     if not scales:
         raise InputError(
@@ -95,7 +105,7 @@ def _compared(
     elif use is None:
         use = in_use(config, policies, table, scales)
     names = _names(scales, use, table, reference)
-    chosen = chosen_rows(table, config.roles, good_only=config.good_only)
+    chosen = compared_rows(config, table)
     run = sketch_of(config.store, table, chosen, Work(scales, names, use))
     return compare(config, reference, run, use)
 
@@ -151,7 +161,6 @@ def _write(config: MonitorConfig, found: Compared, report: dict[str, Any]) -> di
     report |= {
         "schema_version": SCHEMA_VERSION,
         "name": config.name or f"drift-{config.run_id}",
-        "verdict": worst(one.verdict for one in found.verdicts),
         "config": config.model_dump(mode="json"),
         "reference": _about(found.reference),
         "run": _about(found.run),

@@ -13,6 +13,8 @@ from pipeline.evaluation.monitor.sketch import Category
 from pipeline.stats.drift import holm
 
 OK, WATCH, DRIFTED, NOT_COMPARABLE = "ok", "watch", "drift", "not_comparable"
+# Of a run as a whole: nothing can be compared, and only for want of images.
+TOO_FEW = "too_few_images"
 _ORDER = (NOT_COMPARABLE, OK, WATCH, DRIFTED)
 
 

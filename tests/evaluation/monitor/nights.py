@@ -60,13 +60,16 @@ def images(seed: int, count: int = 300, category: str | None = "tile", **changes
     return frame
 
 
-def failed(count: int, category: str | None = "tile", kind: str = "truncated") -> Any:
+def failed(
+    count: int, category: str | None = "tile", kind: str = "truncated", split: str | None = None
+) -> Any:
     """Rows of `errors`."""
     return pd.DataFrame(
         {
             "image_id": np.arange(count) + 10**9,
             "uri": "gone.png",
             "category": [category] * count,
+            "split": [split] * count,
             "error_type": kind,
             "error_message": "ends too early",
         }
@@ -91,6 +94,7 @@ class Line:
         errors: Iterable[Any] = (),
         scorer: str = SCORER,
         finished_at: str = "2026-01-02T00:00:00+00:00",
+        skipped: int = 0,
     ) -> None:
         """A run of these rows, a file of each frame."""
         places, files = RunPlaces(self.store, run_id), []
@@ -108,6 +112,7 @@ class Line:
             "manifest_digest": "ab" * 32,
             "scorer_digest": scorer,
             "bundle_digest": "cd" * 32,
+            "skipped": skipped,
         }
         storage.write_json(places.published, published_record(self.store, files, facts))
 

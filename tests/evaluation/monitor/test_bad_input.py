@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import monitor
-from tests.evaluation.monitor.nights import Line, images
+from tests.evaluation.monitor.nights import Line, failed, images
 
 
 def told(line: Line, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
@@ -93,14 +93,66 @@ def test_a_category_that_is_too_small_is_not_judged_and_one_that_came_or_went_is
     assert "old: is missing" in capsys.readouterr().out
 
 
-def test_where_nothing_can_be_compared_there_is_no_all_clear(
+def test_a_night_of_too_few_images_is_no_all_clear_and_no_failure(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line.publish("first", images(1, 20))
-    line.publish("night", images(2, 20))
-    assert monitor.main(line.arguments()) == 1
-    assert "no category could be compared: this is no verdict on the run" in capsys.readouterr().out
-    assert list(line.read("verdicts").verdict) == ["not_comparable"]
+    line.publish("first", images(1), images(2, 20, category="rare"))
+    line.publish("night", images(3, 20), images(4, 300, category="rare"))
+    assert monitor.main(line.arguments()) == 4
+    said = capsys.readouterr().out
+    assert "night against first: NO VERDICT, too few images" in said
+    assert "no category has images enough to be compared: this is no all-clear" in said
+    assert list(line.read("verdicts").verdict) == ["not_comparable"] * 2
+
+
+def test_a_reference_that_can_judge_no_night_is_refused(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.publish("first", images(1, 20), images(2, 10, category="rare"))
+    line.publish("night", images(3, 20))
+    message = told(line, capsys)
+    assert "reference: first: no category of night can be compared with it, however many" in message
+    assert "tile too few images: the reference has 20 with scores" in message
+    assert message.endswith("name or freeze another reference")
+
+
+def test_a_night_on_which_every_image_failed_is_drift_of_the_failures(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.publish("first", images(1), images(2, category="bolt"), errors=[failed(3)])
+    line.publish("night", errors=[failed(40), failed(2, kind="empty_file")])
+    assert monitor.main(line.arguments()) == 3
+    said = capsys.readouterr().out
+    assert "no image of night was scored: 42 failed (empty_file 2, truncated 40), 0 were" in said
+    assert "tile: images that failed with truncated: 0.99 %, now 95.2 %" in said
+    assert "bolt: is missing: the reference has 300 images of it, this run none" in said
+    frozen = line.monitor(freeze="spring") and line.monitor(reference=None, frozen="spring")
+    assert frozen["verdict"] == "drift"
+    assert frozen["run"]["errors"] == {"tile": 42}
+
+
+def test_failures_are_counted_of_the_rows_that_are_compared_where_no_image_was_scored(
+    line: Line,
+) -> None:
+    line.publish("first", images(1, split="test"), images(2, 50, split="train"))
+    line.publish("night", errors=[failed(40, split="train"), failed(9, split="test")])
+    report = line.monitor()
+    assert report["run"]["errors"] == {"tile": 9}
+    assert not any("other rows are compared" in warning for warning in report["warnings"])
+
+
+def test_a_night_without_a_new_image_says_so(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.publish("first", images(1))
+    line.publish("night", skipped=300)
+    assert monitor.main(line.arguments()) == 4
+    said = capsys.readouterr().out
+    assert "no image of night was scored: 0 failed, 300 were left to earlier runs" in said
+    assert "tile: is missing: the reference has 300 images of it, this run none" in said
+    line.publish("night", images(1))
+    line.publish("first", errors=[failed(9)])
+    assert "reference: first: no row is left to compare with" in told(line, capsys)
 
 
 def test_scores_of_another_scorer_are_not_compared_and_the_images_are(line: Line) -> None:
