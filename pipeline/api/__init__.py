@@ -6,6 +6,7 @@ says what, where, which value, and the way out. Loading a run or deciding import
 """
 
 from pipeline.api.deciding import decide, explain, load_policy, load_thresholds
+from pipeline.api.drifting import Drift, compare_drift
 from pipeline.api.evaluating import Evaluation, Sweep, evaluate, evaluate_sweep
 from pipeline.api.stores import (
     Run,
@@ -17,9 +18,11 @@ from pipeline.api.stores import (
 )
 
 __all__ = [
+    "Drift",
     "Evaluation",
     "Run",
     "Sweep",
+    "compare_drift",
     "decide",
     "evaluate",
     "evaluate_sweep",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
+from pipeline.api.sources import Frame, as_arrow
 from pipeline.errors import InputError
 from pipeline.evaluation.policies import read_policies
 from pipeline.evaluation.rows import NAMED, decided
@@ -30,8 +30,6 @@ from pipeline.policy.language.where import Where
 from pipeline.scoring.bundle import Bundle
 from pipeline.tables import storage
 
-# Rows in columns, as they come out of a run, a query or a notebook.
-Frame: TypeAlias = pa.Table | pd.DataFrame
 _PART = ("category", "defect_type")
 # The type of the scores in linescore's own tables, and so of a number without a type.
 _SCORE_TYPE = np.dtype(np.float32)
@@ -156,18 +154,3 @@ def _resolved(
 
 def _types(table: pa.Table) -> dict[str, np.dtype[Any]]:
     return {f.name: np.dtype(f.type.to_pandas_dtype()) for f in table.schema if is_float(f.type)}
-
-
-def as_arrow(rows: Frame) -> pa.Table:
-    """Rows as an Arrow table.
-
-    Raises:
-        InputError: they are something else.
-    """
-    if isinstance(rows, pa.Table):
-        return rows
-    if isinstance(rows, pd.DataFrame):
-        return pa.Table.from_pandas(rows, preserve_index=False)
-    raise InputError(
-        f"rows: are a {type(rows).__name__}; give an Arrow table or a pandas data frame"
-    )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.api.deciding import Frame, as_arrow
-from pipeline.api.stores import Run
+from pipeline.api.sources import Folder, Source, placed
 from pipeline.config import EvaluateConfig, checked
 from pipeline.errors import InputError
 from pipeline.evaluation.evaluate import Evaluated, evaluated, judged_scores, opened
@@ -28,8 +24,6 @@ from pipeline.policy.language import Policy
 from pipeline.scoring.bundle import Bundle
 from pipeline.tables.evaluation_schemas import DECISIONS
 
-# A run or several, a Parquet file or folder of them, or rows in memory.
-Source: TypeAlias = Run | Sequence[Run] | str | Path | Frame
 Own: TypeAlias = str | Path | Mapping[str, Any]
 
 
@@ -157,20 +151,12 @@ def evaluate_sweep(
             return Sweep(*run_sweep(settled.config, opened(settled.config)))
 
 
-class _Folder:
-    """A folder that goes with the last thing that holds it."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="linescore-rows-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
 @dataclass(frozen=True)
 class _Settled:
     """Settings of an evaluation, and the folder of rows that were in memory."""
 
     config: EvaluateConfig
-    rows: _Folder | None
+    rows: Folder | None
 
 
 @contextmanager
@@ -178,18 +164,8 @@ def _settled(
     source: Source, thresholds: Own | Bundle | None, settings: Mapping[str, Any]
 ) -> Iterator[_Settled]:
     """What is in memory as files: rows live as long as what was made of them, the rest shorter."""
-    values: dict[str, Any] = {"store": "."} | dict(settings)
-    rows = None
-    if isinstance(source, Run) or _are_runs(source):
-        runs = [source] if isinstance(source, Run) else list(source)
-        values |= {"store": _one_store(runs), "run_id": tuple(run.run_id for run in runs)}
-    elif isinstance(source, str | Path):
-        values |= {"table": str(source)}
-    else:
-        table = as_arrow(source)
-        rows = _Folder()
-        values |= {"table": str(rows.path / "rows.parquet")}
-        pq.write_table(table, values["table"])
+    place = placed(source)
+    values: dict[str, Any] = {"store": "."} | dict(settings) | dict(place.settings)
     with tempfile.TemporaryDirectory(prefix="linescore-thresholds-") as folder:
         if isinstance(thresholds, Bundle):
             values |= {"bundle": thresholds.uri}
@@ -197,19 +173,7 @@ def _settled(
             file = _as_file(thresholds, Path(folder) / "thresholds.json")
             values |= {"thresholds": (file,)}
         config = checked(EvaluateConfig, values, lambda _: "settings")
-        yield _Settled(config, rows)
-
-
-def _are_runs(source: Source) -> TypeGuard[Sequence[Run]]:
-    return isinstance(source, list | tuple) and all(isinstance(one, Run) for one in source)
-
-
-def _one_store(runs: Sequence[Run]) -> str:
-    stores = list(dict.fromkeys(run.store for run in runs))
-    if len(stores) != 1:
-        says = ", ".join(stores) or "there is none"
-        raise InputError(f"source: give one run, or runs of one store; {says}")
-    return stores[0]
+        yield _Settled(config, place.rows)
 
 
 def _sources(policies: Sequence[Policy]) -> tuple[str, ...]:
