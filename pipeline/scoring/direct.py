@@ -266,4 +266,6 @@ def _as_image(pixels: np.ndarray) -> DecodedImage:
     if pixels.ndim == _GREY_AXES:
         pixels = np.repeat(pixels[:, :, None], _CHANNELS, axis=2)
     height, width, _ = pixels.shape
-    return DecodedImage(np.ascontiguousarray(pixels), width, height, "array", "RGB")
+    # A copy of what is read-only, as PIL's arrays are: PyTorch warns of it otherwise.
+    plain = np.require(pixels, requirements=("C", "W"))
+    return DecodedImage(plain, width, height, "array", "RGB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,10 @@ def test_arrays_get_the_numbers_of_their_files(scored, scorer) -> None:  # type:
     run, _ = scored
     theirs = run.scores().slice(0, 5)
     images = [np.asarray(Image.open(uri)) for uri in theirs["uri"].to_pylist()]
-    found = scorer.arrays(images, theirs["category"].to_pylist()).scores
+    assert not images[0].flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = scorer.arrays(images, theirs["category"].to_pylist()).scores
     models = ["anomaly_score", "anomaly_pooled", "defect_logit", "detection_max_confidence"]
     same = ["width", "height", "brightness", "contrast", "sharpness", *models]
     assert found.select(same).equals(theirs.select(same))

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.api import load_manifest, load_scorer
-from pipeline.config import IndexConfig
 from pipeline.images.decode import DecodeLimits
 from pipeline.models.backbone import Backbone
 from pipeline.models.specs import FeatureLayout
@@ -20,15 +19,23 @@ from pipeline.models.weights import state_to_bytes
 from pipeline.samples.spec import DEMO_TRAINING_SEED_SHIFT, SampleSpec
 from pipeline.samples.write import write_sample
 from pipeline.scoring.build import BundleBuilder
-from pipeline.scoring.bundle import BACKBONE_FILE, CLASSIFIER_FILE, ScorerSpec, open_bundle
+from pipeline.scoring.bundle import (
+    BACKBONE_FILE,
+    CLASSIFIER_FILE,
+    ScorerSpec,
+    file_digest,
+    open_bundle,
+)
 from pipeline.scoring.direct import Scored
 from pipeline.scoring.prepare import Prepared, PrepareOptions, prepare
-from pipeline.stages.index import run_index
 from pipeline.stats.gaussian import fit_global_floor, fit_ledoit_wolf
 from pipeline.stats.moments import MomentAccumulator, Moments
 from pipeline.tables import storage
+from pipeline.tables.layout import list_source
+from pipeline.tables.manifest import image_id, write_manifest
 from pipeline.tables.publication import PublishedFile, published_record
 from pipeline.tables.runs import RunPlaces
+from pipeline.tables.schemas import MANIFEST
 
 SIDE = 96
 SEED = 0
@@ -56,8 +63,14 @@ def write_store(folder: Path) -> Path:
 
 def _indexed(folder: Path, spec: SampleSpec, store: Path) -> str:
     write_sample(folder, spec)
-    report = run_index(IndexConfig(source=str(folder), store=str(store), name=folder.name))
-    return str(report["manifest"])
+    rows = []
+    for entry in list_source(str(folder)).entries:
+        digest = file_digest(Path(entry.uri))
+        names = {"image_id": image_id(digest), "uri": entry.uri, "sha256": digest}
+        rows.append(entry.labels | names | {"bytes": entry.size, "duplicate_uris": []})
+    manifest = str(store / "manifests" / f"{folder.name}.parquet")
+    write_manifest(manifest, pa.Table.from_pylist(rows, schema=MANIFEST))
+    return manifest
 
 
 def _square(uri: str) -> np.ndarray:
