@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.api.stores import Run
@@ -21,6 +22,10 @@ from pipeline.errors import InputError
 Frame: TypeAlias = pa.Table | pd.DataFrame
 # A run or several, a Parquet file or folder of them, or rows in memory.
 Source: TypeAlias = Run | Sequence[Run] | str | Path | Frame
+
+_IDS = ("image_id", "group_id", "fold")
+# Above it not every whole number is a float64.
+_EXACT = 2.0**53
 
 
 class Folder:
@@ -70,10 +75,32 @@ def as_arrow(rows: Any) -> pa.Table:
     if isinstance(rows, pa.Table):
         return rows
     if isinstance(rows, pd.DataFrame):
-        return pa.Table.from_pandas(rows, preserve_index=False)
+        return _with_whole_ids(pa.Table.from_pandas(rows, preserve_index=False))
     raise InputError(
         f"rows: are a {type(rows).__name__}; give an Arrow table or a pandas data frame"
     )
+
+
+def _with_whole_ids(table: pa.Table) -> pa.Table:
+    """Ids as whole numbers again: pandas makes floats of a column with a null.
+
+    Raises:
+        InputError: an id that a float doesn't hold.
+    """
+    for name in set(_IDS) & set(table.column_names):
+        column = table[name]
+        if not pa.types.is_floating(column.type):
+            continue
+        largest = pc.max(pc.abs(column)).as_py() or 0
+        if largest > _EXACT:
+            raise InputError(
+                f"rows: {name}: pandas has made floats of it, which don't hold ids as large as "
+                f"{largest:.0f}; give the Arrow table, or to_pandas(types_mapper=pandas.ArrowDtype)"
+            )
+        if pc.all(pc.equal(column, pc.round(column))).as_py() is not False:
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, column.cast(pa.int64()))
+    return table
 
 
 def _are_runs(source: Source) -> TypeGuard[Sequence[Run]]:

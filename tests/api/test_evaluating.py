@@ -69,6 +69,24 @@ def test_rows_in_memory_are_evaluated_as_their_run_is(run: Run) -> None:
     assert ours.mistakes(5).num_rows == evaluate([run], rule).mistakes(5).num_rows > 0
 
 
+def test_a_data_frame_is_evaluated_as_its_table_is_or_refused(run: Run) -> None:
+    rule = policy("fixed", {"score": "anomaly_score", "ge": 25})
+    rows = run.scores()
+    groups = pa.array([None, *range(1, len(rows))], pa.int64())
+    place = rows.schema.get_field_index("group_id")
+    rows = rows.set_column(place, "group_id", groups)
+    frame = rows.to_pandas()
+    assert frame.group_id.dtype == float
+    assert evaluate(frame, rule).figures.equals(evaluate(rows, rule).figures)
+    # Ids of linescore's own have 63 bits, of which a float keeps 53.
+    frame.loc[5, "group_id"] = 2.0**60
+    with pytest.raises(InputError, match="rows: group_id: pandas has made floats of it"):
+        evaluate(frame, rule)
+    frame.loc[5, "group_id"] = 0.5
+    with pytest.raises(InputError, match="whole numbers belong there"):
+        evaluate(frame, rule)
+
+
 def test_thresholds_may_be_a_dictionary(run: Run) -> None:
     ours = evaluate(run, policy("p", SAFE), thresholds={"anomaly_score.safe": 25})
     fixed = evaluate(run, policy("p", {"score": "anomaly_score", "ge": 25}))
