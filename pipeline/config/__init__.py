@@ -11,7 +11,7 @@ from pipeline.config.demo import DemoConfig
 from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
 from pipeline.config.housekeeping import RunsConfig, parse_runs
 from pipeline.config.monitoring import DriftLimitsConfig, MonitorConfig
-from pipeline.config.reading import load, parse
+from pipeline.config.reading import checked, load, parse
 from pipeline.config.scoring import (
     BackboneConfig,
     CalibrateConfig,
@@ -72,6 +72,7 @@ __all__ = [
     "StagesConfig",
     "TrainClassifierConfig",
     "TrainDetectorConfig",
+    "checked",
     "load",
     "parse",
     "parse_runs",

@@ -1,0 +1,51 @@
+"""Drift from Python: the monitor's measures, of runs and of rows in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.api import compare_drift, load_run
+from pipeline.errors import InputError
+from tests.evaluation.monitor.nights import Line, images
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+def test_runs_are_measured_as_the_monitor_measures_them(line: Line) -> None:
+    report = line.compare(images(1), images(2, brightness=lambda usual: usual * 0.8))
+    found = compare_drift(load_run(line.store, "first"), load_run(line.store, "night"))
+    assert found.verdict == report["verdict"] == "drift"
+    assert found.measures.to_pandas().equals(line.read("drift"))
+    assert found.verdicts.to_pandas().equals(line.read("verdicts"))
+
+
+def test_rows_in_memory_are_measured_as_their_runs_are(line: Line) -> None:
+    line.publish("first", images(1))
+    line.publish("night", images(2))
+    runs = load_run(line.store, "first"), load_run(line.store, "night")
+    ours = compare_drift(*(run.scores() for run in runs))
+    theirs = compare_drift(*runs)
+    assert ours.verdict == theirs.verdict == "ok"
+    assert ours.measures.equals(theirs.measures)
+    mixed = compare_drift(runs[0], runs[1].scores().to_pandas())
+    assert mixed.measures.equals(theirs.measures)
+
+
+def test_what_cannot_be_compared_is_told_with_the_way_out(line: Line) -> None:
+    line.publish("first", images(1))
+    run = load_run(line.store, "first")
+    lacking = run.scores().drop_columns(["anomaly_score"])
+    with pytest.raises(InputError, match="rows: have no column anomaly_score"):
+        compare_drift(run, lacking)
+    with pytest.raises(InputError, match=r"settings: alfa: unknown key .* did you mean alpha"):
+        compare_drift(run, run.scores(), alfa=0.1)
+    with pytest.raises(InputError, match="no category is in both"):
+        compare_drift(run, images(2, category="bolt").assign(is_defect=False))
+    line.publish("other", images(3), scorer="0d" * 32)
+    other = compare_drift(run, load_run(line.store, "other"))
+    assert any("were scored by" in w or "scored by" in w for w in other.warnings)
