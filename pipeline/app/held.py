@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -96,6 +97,7 @@ class Held:
         scores: (N,) each; NaN where there is none.
         lacking: the scores that some row lacks.
         spread: each score's standard deviation; 1 where it has none.
+        serial: tells it from every other one of this process.
     """
 
     table: HeldTable
@@ -106,6 +108,7 @@ class Held:
     scores: Scores
     lacking: frozenset[str]
     spread: Mapping[str, float]
+    serial: int = field(default_factory=itertools.count().__next__)
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -14,7 +14,8 @@ from pipeline.policy.language import Resolved
 from pipeline.report.evaluation_page import words
 from pipeline.report.evaluation_page.scales import ticks
 
-BINS = 60
+# Bins of a drawing: fewer where there are few images.
+_LEAST_BINS, _MOST_BINS = 20, 60
 _TICKS = 7
 _KINDS = {"good": 0, "defects": 1, "unlabelled": -1}
 
@@ -28,8 +29,8 @@ class Distribution:
     Attributes:
         score: the column.
         category: None: all.
-        edges: (BINS + 1,).
-        counts: by good, defects and unlabelled (BINS,).
+        edges: (bins + 1,).
+        counts: by good, defects and unlabelled (bins,).
         missing: rows without this score.
     """
 
@@ -44,26 +45,30 @@ def distribution(held: Held, score: str, category: str | None) -> Distribution:
     """One pass over a score."""
     low, high = ends(held, score)
     high = high if high > low else low + 1.0
-    edges = np.linspace(low, high, BINS + 1)
     values = held.scores[score]
+    bins = int(np.clip(np.sqrt(len(values)), _LEAST_BINS, _MOST_BINS))
+    edges = np.linspace(low, high, bins + 1)
     fits = np.array([category in (None, g.category) for g in held.groups], bool)
     inside = fits[held.group]
     finite = np.isfinite(values) & inside
-    place = ((values[finite] - low) * (BINS / (high - low))).astype(np.intp)
+    place = ((values[finite] - low) * (bins / (high - low))).astype(np.intp)
     truth = np.array([-1 if g.is_defect is None else int(g.is_defect) for g in held.groups])
-    key = (truth[held.group[finite]] + 1) * BINS + np.clip(place, 0, BINS - 1)
-    found = np.bincount(key, minlength=3 * BINS).reshape(3, BINS)
+    key = (truth[held.group[finite]] + 1) * bins + np.clip(place, 0, bins - 1)
+    found = np.bincount(key, minlength=3 * bins).reshape(3, bins)
     counts = {name: found[code + 1] for name, code in _KINDS.items()}
     return Distribution(score, category, edges, counts, int((inside & np.isnan(values)).sum()))
 
 
 def drawn(about: Distribution) -> dict[str, Any]:
-    """The distribution as the page's script draws it: each kind fills the same area."""
-    shares = {
-        name: (counts / counts.sum() if counts.sum() else counts.astype(np.float64))
-        for name, counts in about.counts.items()
-    }
-    top = max(float(share.max()) for share in shares.values()) or 1.0
+    """The distribution as the page's script draws it.
+
+    Good images and defects fill the same area; unlabelled ones are drawn at the scale of the good.
+    """
+    shares = {name: counts / max(counts.sum(), 1) for name, counts in about.counts.items()}
+    top = max(float(shares[name].max()) for name in ("good", "defects")) or 1.0
+    known = about.counts["good"].sum()
+    if known:
+        shares["unlabelled"] = np.minimum(about.counts["unlabelled"] / known, top)
     totals = {name: int(counts.sum()) for name, counts in about.counts.items()}
     low, high = float(about.edges[0]), float(about.edges[-1])
     whose = about.category if about.category is not None else "all categories"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import threading
 from pathlib import Path
 
 from pipeline.config import AppConfig
 from pipeline.errors import InputError
 from pipeline.tables import storage
 
-SCRIPT = Path(__file__).with_name("main.py")
+SCRIPT = Path(__file__).parent / "entry" / "inspect_store.py"
 _INSTALL = "pip install 'linescore[app]'"
 
 
@@ -28,9 +29,14 @@ def serve(config: AppConfig) -> str:
     _require_free(config.address, config.port)
     from streamlit.web import bootstrap
 
+    settings = config.model_dump_json()
+    # Loaded here, what the pages import doesn't keep the first visitor waiting.
+    from pipeline.app.desk import desk_of
+
+    threading.Thread(target=desk_of(settings).warm, daemon=True).start()
     options = server_options(config)
     bootstrap.load_config_options(options)
-    bootstrap.run(str(SCRIPT), False, [config.model_dump_json()], options)
+    bootstrap.run(str(SCRIPT), False, [settings], options)
     return "app: ended"
 
 
