@@ -32,8 +32,9 @@ figure.ls figcaption { font-size: 0.85rem; overflow-wrap: anywhere; line-height:
   border: 1px dashed rgba(128, 128, 128, 0.9); padding: 0.5rem; font-size: 0.8rem;
   min-height: 6rem; overflow-wrap: anywhere;
 }
-dl.ls { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8rem; margin: 0; }
-dl.ls dt { opacity: 0.85; } dl.ls dd { margin: 0; overflow-wrap: anywhere; }
+dl.ls { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8rem; }
+dl.ls, dl.ls dt, dl.ls dd { margin: 0; padding: 0; font-size: 0.9rem; overflow-wrap: anywhere; }
+dl.ls dt { opacity: 0.85; }
 .ls-tag { border: 1px solid currentColor; border-radius: 4px; padding: 0 0.35rem; }
 @media (max-width: 40rem) { dl.ls { grid-template-columns: 1fr; } }
 </style>
