@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from pipeline.evaluation.evaluate import run_evaluate
 from pipeline.evaluation.figures import records
 from pipeline.tables import storage
 from pipeline.tables.labels import labels_folder, read_labels
-from tests.app.browsing import Watched, running, watched
+from tests.app.browsing import WAIT_S, Watched, running, watched
 from tests.app.stores import Place, at_least, small_store
 
+expect.set_options(timeout=WAIT_S * 1000)
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
@@ -26,8 +28,6 @@ def engine(place: Place, run_id: str, decide: Any, category: str | None = None) 
     asked = Place(place.folder)
     own = policies / "asked.json"
     policies.mkdir(exist_ok=True)
-    import json
-
     own.write_text(
         json.dumps({"policy": "v1", "name": "asked", "decide": decide, "on_missing": "review"})
     )
@@ -104,7 +104,7 @@ def test_a_missed_defect_is_opened_explained_labelled_and_counted(
         row = page.locator("table.ls", has_text="because").locator("tr", has_text="anomaly").first
         expect(row).to_contain_text("good")
         expect(row).to_contain_text("is not ≥ 24")
-        page.get_by_text("good", exact=True).last.click()
+        page.get_by_role("radiogroup", name="This image is").get_by_text("good").click()
         page.get_by_label("Your name").fill("Ada")
         page.get_by_role("button", name="Save label").click()
         expect(page.get_by_text("Saved: good.")).to_be_visible()
