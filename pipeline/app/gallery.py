@@ -92,17 +92,16 @@ def _fits(choice: Choice, group: Group) -> bool:
 
 
 def _of_kind(kind: str, truth: npt.NDArray[np.integer], outcome: Outcome) -> Flags:
-    if kind == FALSE_NEGATIVE:
-        return (truth == 1) & (outcome == GOOD)
-    if kind == FALSE_POSITIVE:
-        return (truth == 0) & (outcome == DEFECT)
-    if kind == NEAR:
-        return ((truth == 1) & (outcome == DEFECT)) | ((truth == 0) & (outcome == GOOD))
-    if kind == IN_REVIEW:
-        return np.asarray(outcome == REVIEW)
-    if kind in (ANOMALOUS, EVERY):
-        return np.ones(len(truth), bool)
-    raise ValueError(f"{kind!r} is no kind of images")
+    passed, flagged = outcome == GOOD, outcome == DEFECT
+    kinds = {
+        FALSE_NEGATIVE: (truth == 1) & passed,
+        FALSE_POSITIVE: (truth == 0) & flagged,
+        NEAR: ((truth == 1) & flagged) | ((truth == 0) & passed),
+        IN_REVIEW: outcome == REVIEW,
+        ANOMALOUS: np.ones(len(truth), bool),
+        EVERY: np.ones(len(truth), bool),
+    }
+    return np.asarray(kinds[kind])
 
 
 def distances(policy: Resolved, held: Held, places: Places) -> npt.NDArray[np.float64]:

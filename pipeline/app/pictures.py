@@ -58,7 +58,7 @@ class Thumbnails:
         self._lock = threading.Lock()
 
     @property
-    def bytes(self) -> int:
+    def kept_bytes(self) -> int:
         """What is kept now."""
         return self._size
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
@@ -16,8 +18,12 @@ from pipeline.tables.schemas import IMAGE_ID, described, table_schema
 
 GOOD, DEFECT, UNSURE = "good", "defect", "unsure"
 KINDS = (GOOD, DEFECT, UNSURE)
+# What a label says of `is_defect`.
+_TRUTH = {GOOD: False, DEFECT: True, UNSURE: None}
 # A defect type is a folder's name in most archives; a longer one is a mistake of the hand.
 MAX_TYPE = 100
+# A label is a small file: reading many waits for the store, not for the processor.
+_READERS = 16
 
 LABELS = table_schema(
     "labels",
@@ -135,7 +141,8 @@ def read_labels(place: str, field: str = "labels") -> LatestLabels:
         files = label_files(place)
         if not files:
             raise InputError(f"{field}: {place}: there is no label (a .parquet file)")
-        return latest(pa.concat_tables([_read(uri, field) for uri in files]))
+        with ThreadPoolExecutor(_READERS) as pool:
+            return latest(pa.concat_tables(pool.map(lambda uri: _read(uri, field), files)))
 
 
 def read_history(place: str, image_id: int) -> list[dict[str, object]]:
@@ -160,6 +167,57 @@ def latest(table: pa.Table) -> LatestLabels:
         kept.column("defect_type").combine_chunks(),
         len(ids),
     )
+
+
+def places_of(ids: pa.Array, labels: LatestLabels) -> np.ndarray:
+    """(N,) the label of each row; -1: none."""
+    there = pc.fill_null(ids.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    if not len(labels.image_id):
+        return np.full(len(there), -1)
+    places = np.minimum(np.searchsorted(labels.image_id, there), len(labels.image_id) - 1)
+    found: np.ndarray = np.where(labels.image_id[places] == there, places, -1)
+    return found
+
+
+def relabelled(
+    columns: Mapping[str, pa.Array], asked: Sequence[str], labels: LatestLabels
+) -> dict[str, pa.Array]:
+    """The columns that labels change: people's where there are some, the table's own elsewhere.
+
+    Args:
+        columns: `image_id`, and those that are asked for.
+        asked: of `is_defect` and `defect_type`.
+        labels: what people said; `unsure` takes a label away.
+    """
+    places = places_of(columns["image_id"], labels)
+    rows = np.flatnonzero(places >= 0)
+    if not len(rows):
+        return {}
+    mask = pa.array(places >= 0)
+    words = labels.label.take(pa.array(places[rows]))
+    kinds = labels.defect_type.take(pa.array(places[rows]))
+    truth = pa.array([_TRUTH[word] for word in words.to_pylist()], pa.bool_())
+    # A good image's type is `good`, as layouts name it.
+    kind = pc.if_else(pc.equal(words, GOOD), GOOD, kinds)
+    found = {}
+    for name, values in (("is_defect", truth), ("defect_type", kind)):
+        if name in asked:
+            found[name] = pc.replace_with_mask(
+                _own(columns[name], values.type), mask, values.cast(values.type)
+            )
+    return found
+
+
+def _own(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The table's own column in the labels' type."""
+    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_boolean(kind) and not pa.types.is_boolean(plain.type):
+        return (
+            plain.cast(pa.int64()).cast(kind)
+            if not pa.types.is_null(plain.type)
+            else pa.nulls(len(plain), kind)
+        )
+    return plain.cast(kind)
 
 
 def _read(uri: str, field: str) -> pa.Table:
