@@ -12,7 +12,7 @@ from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
 from pipeline.config.housekeeping import RunsConfig, parse_runs
 from pipeline.config.inspection import AppConfig
 from pipeline.config.monitoring import DriftLimitsConfig, MonitorConfig
-from pipeline.config.reading import load, parse
+from pipeline.config.reading import checked, load, parse
 from pipeline.config.scoring import (
     BackboneConfig,
     CalibrateConfig,
@@ -74,6 +74,7 @@ __all__ = [
     "StagesConfig",
     "TrainClassifierConfig",
     "TrainDetectorConfig",
+    "checked",
     "load",
     "parse",
     "parse_runs",

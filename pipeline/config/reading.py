@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,14 +135,25 @@ def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
     for setting in settings:
         _override(values, setting)
     _refuse_secrets(values, file or "the command line")
+    overridden = [setting.partition("=")[0] for setting in settings]
+    return checked(model, values, lambda path: _source(file, overridden, path))
+
+
+def checked(model: type[C], values: Mapping[str, Any], source: Callable[[Sequence[Any]], str]) -> C:
+    """Settings from values that were read already.
+
+    Args:
+        model: whose settings.
+        values: by key.
+        source: of the path of a key in `values`, where its value came from, for errors.
+
+    Raises:
+        InputError: naming the source, the key, the value and what is allowed.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        overridden = [setting.partition("=")[0] for setting in settings]
-        lines = [
-            f"{_source(file, overridden, detail['loc'])}: {_explain(model, detail)}"
-            for detail in error.errors()
-        ]
+        lines = [f"{source(each['loc'])}: {_explain(model, each)}" for each in error.errors()]
         raise InputError("\n".join(lines)) from None
 
 

@@ -68,6 +68,12 @@ class Evaluated:
         return Decided(self.counted.defect, review, people)
 
     @property
+    def figures(self) -> pa.Table:
+        """What every policy makes of them, with intervals (`figures` table)."""
+        judged = Judged(named(self.policies), self.measured_on, self.config.confidence)
+        return figures_table(self.decided, judged)
+
+    @property
     def source(self) -> RowSource:
         """The rows, for what is told row by row."""
         scores = tuple(sorted({name for policy in self.policies for name in policy.dtypes}))
@@ -138,9 +144,9 @@ def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, An
         return {"explained": explained(work.source, work.policies, config.explain)}
     told, sweep_tables = _sweep(config, table, way) if config.sweep is not None else ({}, {})
     tables = {
-        "figures": _figures(work),
+        "figures": work.figures,
         "quality": quality(
-            work.table, work.grouping, _scores(work), config.confidence, config.seed
+            work.table, work.grouping, judged_scores(work), config.confidence, config.seed
         ),
         "mistakes": mistakes(work.source, work.policies, config.mistakes),
     }
@@ -211,12 +217,7 @@ def _require_usable(policies: Sequence[Policy], setting: str, name: str | None) 
         )
 
 
-def _figures(work: Evaluated) -> pa.Table:
-    judged = Judged(named(work.policies), work.measured_on, work.config.confidence)
-    return figures_table(work.decided, judged)
-
-
-def _scores(work: Evaluated) -> list[str]:
+def judged_scores(work: Evaluated) -> list[str]:
     """The scores whose quality is told.
 
     Raises:

@@ -95,17 +95,30 @@ def decisions(source: RowSource, policy: Resolved) -> Iterator[pa.Table]:
     Raises:
         InputError: a score is missing where the policy doesn't say what that means.
     """
-    words = pa.array(OUTCOMES)
     for batch in source.batches():
-        found = reasons(policy, source.language_rows(batch, policy))
-        says = pa.array([one.says for one in found.explanations], pa.string())
-        data = {name: batch.columns[name] for name in NAMED} | {
-            "decision": words.take(pa.array(found.outcome.astype(np.int64))),
-            "reason": says.take(pa.array(found.reason)),
-            "policy": [policy.policy.name] * len(found.outcome),
-            "digest": [policy.digest] * len(found.outcome),
-        }
-        yield pa.table([typed(data[f.name], f.type) for f in DECISIONS], schema=DECISIONS)
+        yield decided(policy, source.language_rows(batch, policy), batch.columns)
+
+
+def decided(policy: Resolved, rows: LanguageRows, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Decision and reason of N rows (`decisions` table).
+
+    Args:
+        policy: resolved for their parts.
+        rows: with the scores that it reads.
+        columns: of every meaning in `NAMED`, Arrow arrays (N,).
+
+    Raises:
+        InputError: a score is missing where the policy doesn't say what that means.
+    """
+    found = reasons(policy, rows)
+    says = pa.array([one.says for one in found.explanations], pa.string())
+    data = {name: columns[name] for name in NAMED} | {
+        "decision": pa.array(OUTCOMES).take(pa.array(found.outcome.astype(np.int64))),
+        "reason": says.take(pa.array(found.reason)),
+        "policy": [policy.policy.name] * len(found.outcome),
+        "digest": [policy.digest] * len(found.outcome),
+    }
+    return pa.table([typed(data[f.name], f.type) for f in DECISIONS], schema=DECISIONS)
 
 
 def plain(column: pa.Array) -> pa.Array:

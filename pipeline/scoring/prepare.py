@@ -141,6 +141,18 @@ def _decoded(
         return Failure(error.error_type, f"{uri}: {error}")
 
 
+def prepare_pixels(image: DecodedImage, options: PrepareOptions) -> Prepared | Failure:
+    """The same of an image that is in memory already."""
+    smallest, pixels = min(image.width, image.height), image.width * image.height
+    if smallest < options.limits.min_side:
+        least = options.limits.min_side
+        return Failure("too_small", f"its shorter side has {smallest} px; it needs {least}")
+    if pixels > options.limits.max_pixels:
+        most = options.limits.max_pixels
+        return Failure("too_large", f"it has {pixels} pixels, beyond limits.max_pixels={most}")
+    return _resized(image, options)
+
+
 def _resized(image: DecodedImage, options: PrepareOptions) -> Prepared:
     return Prepared(
         image.width,

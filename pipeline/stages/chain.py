@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
@@ -180,13 +179,3 @@ def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
     found: np.ndarray = ordered[places] == ids
     return found
-
-
-def failed_rows(rows: pa.Table) -> pa.Table:
-    """Rows whose image could not be had."""
-    return rows.filter(pc.is_valid(rows.column("error_type")))
-
-
-def usable_rows(rows: pa.Table) -> pa.Table:
-    """Rows that went through the models."""
-    return rows.filter(pc.is_null(rows.column("error_type")))

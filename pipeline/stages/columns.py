@@ -37,10 +37,3 @@ def unpack(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     images = data[first : first + len(array) * width].reshape(len(array), side, side, 3)
     rows = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
     return (images if len(rows) == len(array) else images[rows]), rows
-
-
-def spread(values: np.ndarray, rows: np.ndarray, total: int, kind: pa.DataType) -> pa.Array:
-    """Values of some rows as a column of all rows; the others, and NaN, are null."""
-    full = np.full(total, np.nan)
-    full[rows] = values
-    return pa.array(full, mask=np.isnan(full)).cast(kind, safe=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import cv2
-import numpy as np
 import pyarrow as pa
 
 from pipeline.scoring.isolated import IsolatedPreparer
@@ -19,6 +17,7 @@ from pipeline.scoring.prepare import (
     prepare_content,
     reads_ahead,
 )
+from pipeline.scoring.rows import image_columns
 from pipeline.stages.attempts import attempt
 from pipeline.stages.columns import pack
 
@@ -38,9 +37,6 @@ MANIFEST_COLUMNS = [
     "defect_type",
     "is_defect",
 ]
-
-# Of `ImageFacts`.
-_FACTS = ("brightness", "contrast", "sharpness")
 
 
 def prepare_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
@@ -89,16 +85,7 @@ def _with_results(
     rows: pa.Table, results: list[Prepared | Failure], options: PrepareOptions
 ) -> pa.Table:
     images = [result if isinstance(result, Prepared) else None for result in results]
-    failures = [result if isinstance(result, Failure) else None for result in results]
-    columns = {
-        "width": pa.array([image and image.width for image in images], pa.int32()),
-        "height": pa.array([image and image.height for image in images], pa.int32()),
-        "format": pa.array([image and image.format for image in images], pa.string()),
-        "error_type": pa.array([bad and bad.error_type for bad in failures], pa.string()),
-        "error_message": pa.array([bad and bad.message for bad in failures], pa.string()),
-    }
-    if options.facts:
-        columns |= {name: _fact(images, name) for name in _FACTS}
+    columns = image_columns(results, facts=options.facts)
     if options.square:
         squares = [image.square if image else None for image in images]
         columns[SQUARE] = pack(squares, options.square)
@@ -108,8 +95,3 @@ def _with_results(
     for name, column in columns.items():
         rows = rows.append_column(name, column)
     return rows
-
-
-def _fact(images: list[Prepared | None], name: str) -> pa.Array:
-    values = [getattr(image.facts, name) if image else math.nan for image in images]
-    return pa.array(values, pa.float32(), mask=np.isnan(values))

@@ -22,16 +22,17 @@ from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
 from pipeline.scoring.ingredients import Ingredients, load_ingredients
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
-from pipeline.stages.chain import ChainPlan, PoolStage, build_chain, failed_rows, usable_rows
+from pipeline.scoring.rows import failed_rows, fill_columns, usable_rows, without_value
+from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, plan_pools
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
 from pipeline.stages.metrics import RunMetrics
-from pipeline.stages.pools import in_memory, with_features, without_value
+from pipeline.stages.pools import in_memory, with_features
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
-from pipeline.stages.sink import fill_columns, summary
+from pipeline.stages.sink import summary
 from pipeline.stages.timing import bytes_read, spent_on
 from pipeline.tables import storage
 from pipeline.tables.ledger import (

@@ -10,19 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import RunError
-from pipeline.images.geometry import letterbox_to_image
 from pipeline.models.memory import NoMemoryError, halved_batches
 from pipeline.scoring.bundle import Bundle, open_bundle
 from pipeline.scoring.reuse.join import BOX
+from pipeline.scoring.rows import as_errors, box_rows, spread, without_value
 from pipeline.stages.attempts import attempt
-from pipeline.stages.columns import spread, unpack
+from pipeline.stages.columns import unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.timing import timed_actor
 from pipeline.tables import storage
-from pipeline.tables.schemas import NOT_FINITE, OUT_OF_MEMORY
+from pipeline.tables.schemas import OUT_OF_MEMORY
 
 Result = TypeVar("Result")
-_REASON = ("error_type", "error_message")
 
 
 @dataclass(frozen=True)
@@ -66,24 +65,10 @@ class DetectorActor:
         size_of = dict(enumerate(sizes))
         for row, boxes in zip(present, detected, strict=True):
             width, height = size_of[row]
-            corners = letterbox_to_image(boxes.corners, images.shape[1], width, height)
-            found[row] = [
-                dict(
-                    zip(
-                        BOX.names,
-                        (*map(float, xyxy), float(confidence), int(kind), self._name(kind)),
-                        strict=True,
-                    )
-                )
-                for xyxy, confidence, kind in zip(
-                    corners, boxes.confidence, boxes.class_id, strict=True
-                )
-            ]
+            names = self._detector.class_names
+            found[row] = box_rows(boxes, images.shape[1], width, height, names)
         rows = rows.append_column("boxes", pa.array(found, pa.list_(BOX)))
         return rows.drop_columns(list(self._settings.drop))
-
-    def _name(self, kind: int) -> str | None:
-        return self._detector.class_names.get(int(kind))
 
 
 @dataclass(frozen=True)
@@ -171,32 +156,13 @@ def in_memory(
                     "its actors a machine or a GPU with more memory, or let fewer share it; the "
                     "same command continues"
                 )
-            rows = _as_errors(
+            rows = as_errors(
                 rows,
                 present[lost],
                 OUT_OF_MEMORY,
                 "a model finds no memory for it, even alone; give the actor a machine or a GPU "
                 "with more, or let fewer share it",
             )
-
-
-def without_value(rows: pa.Table, strange: np.ndarray, what: str) -> pa.Table:
-    """Makes rows of which a network gave no number to errors, instead of nulls or a lost run."""
-    message = f"its {what} are not finite (NaN or infinity); do the weights fit this kind of image?"
-    return _as_errors(rows, strange, NOT_FINITE, message)
-
-
-def _as_errors(rows: pa.Table, which: np.ndarray, kind: str, message: str) -> pa.Table:
-    if not len(which):
-        return rows
-    types, messages = (rows.column(name).to_pylist() for name in _REASON)
-    for row in which:
-        types[row] = types[row] or kind
-        messages[row] = messages[row] or f"{rows.column('uri')[int(row)]}: {message}"
-    for name, values in zip(_REASON, (types, messages), strict=True):
-        place = rows.schema.get_field_index(name)
-        rows = rows.set_column(place, name, pa.array(values, pa.string()))
-    return rows
 
 
 def with_features(
