@@ -19,6 +19,7 @@ from pipeline.app.histogram import Distribution, distribution
 from pipeline.app.images import Box, Shown, boxes_of, checked_record, mask_uri, masks, shown_images
 from pipeline.app.pictures import Thumbnails
 from pipeline.app.policies import Usable, usable
+from pipeline.app.uploads import UploadScorer
 from pipeline.config import AppConfig
 from pipeline.errors import InputError, RunError
 from pipeline.evaluation.labelling import with_labels
@@ -80,6 +81,7 @@ class Desk:
         self._tables = _Kept(_RUNS)
         self._held = _Kept(_RUNS)
         self._small = _Kept(_SMALL)
+        self._scorers = _Kept(1)
 
     def runs(self) -> list[RunName]:
         """Published runs that have scores, the last one first."""
@@ -159,6 +161,13 @@ class Desk:
         found = self._run_record(run_id).get("bundle")
         uri = found.get("uri") if isinstance(found, dict) else None
         return uri if isinstance(uri, str) else None
+
+    def scorer(self, run_id: str) -> UploadScorer:
+        """What scores uploads: the bundle of the settings, of the run, or the last one."""
+        reference = self.config.bundle or self.bundle_of(run_id) or "latest"
+        return self._scorers.get(
+            reference, lambda: UploadScorer(reference, self.store, self.config.limits)
+        )
 
     def _run_record(self, run_id: str) -> Mapping[str, Any]:
         return self._records.get(("run", run_id), lambda: _run_json(self.store, run_id))

@@ -57,16 +57,7 @@ def show(look: Looking) -> None:
     sheet = min(view.sheet, sheets)
     st.markdown(f"**{len(rows):,}** images; sheet {sheet} of {sheets}")
     pictures(look, rows[(sheet - 1) * SHEET : sheet * SHEET], "gallery")
-    with st.container(horizontal=True):
-        st.button(
-            "← earlier", disabled=sheet < 2, on_click=session.change, kwargs={"sheet": sheet - 1}
-        )
-        st.button(
-            "further →",
-            disabled=sheet >= sheets,
-            on_click=session.change,
-            kwargs={"sheet": sheet + 1},
-        )
+    session.turn(sheet, sheets)
 
 
 def pictures(look: Looking, rows: npt.NDArray[np.intp], key: str, now: int | None = None) -> None:

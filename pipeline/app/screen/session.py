@@ -99,3 +99,11 @@ def number(label: str, name: str, value: float | None, **more: Any) -> None:
         change(**{name: st.session_state[key]})
 
     st.number_input(label, key=key, value=None, on_change=changed, **more)
+
+
+def turn(sheet: int, sheets: int) -> None:
+    """Buttons to the sheets before and behind one."""
+    with st.container(horizontal=True):
+        for label, to in (("← earlier", sheet - 1), ("further →", sheet + 1)):
+            there = 1 <= to <= sheets
+            st.button(label, disabled=not there, on_click=change, kwargs={"sheet": to})
