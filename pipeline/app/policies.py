@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from types import MappingProxyType
 
 import numpy as np
@@ -21,8 +22,8 @@ from pipeline.policy.language.compiling import Slot
 MOVED = "moved in the app"
 # Places of a slider between the least and the largest score.
 _STEPS = 1000
-# Largest share of a step by which rounding may miss a number.
-_DIGITS = 6
+# Decimal places of a slider's ends: rounding in the last places of a float isn't shown.
+_PLACES = 12
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def sliders(policy: Resolved, held: Held, category: str | None) -> list[Slider]:
             continue
         for slot, number in zip(ruling.ruling.slots, ruling.numbers, strict=True):
             place = keys.index((slot.score, slot.strict, slot.value))
-            found.setdefault(place, (slot, []))[1].append(number.shown)
+            # In the column's type: 0.7 in float32 is shown as 0.7.
+            shown = float(str(policy.dtypes[slot.score].type(number.shown)))
+            found.setdefault(place, (slot, []))[1].append(shown)
     return [_slider(n, slot, at, held) for n, (slot, at) in sorted(found.items())]
 
 
@@ -136,6 +139,8 @@ def _slider(number: int, slot: Slot, at: Sequence[float], held: Held) -> Slider:
         low, high = low - high, high - low
     low, high = min(low, own), max(high, own)
     step = _round_step((high - low) / _STEPS)
+    # On the steps' own grid, so that what is chosen is a round number.
+    low, high = (round(end(at / step) * step, _PLACES) for end, at in ((floor, low), (ceil, high)))
     return Slider(number, slot.score, _name_of(slot), shift, own, low, high, step)
 
 
