@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from pipeline.config import AppConfig
+from pipeline.images.geometry import resize_square
 from pipeline.samples.spec import SampleSpec
 from pipeline.samples.write import write_sample
+from pipeline.stats.moments import MomentAccumulator, Moments
 from pipeline.tables import storage
 from pipeline.tables.manifest import image_id, write_manifest
 from pipeline.tables.publication import PublishedFile, published_record
@@ -80,12 +83,14 @@ def put_run(
     *,
     detections: pa.Table | None = None,
     manifest: str | None = None,
+    bundle: str | None = None,
     finished: str = "2026-03-02T02:00:00+00:00",
     file_rows: int = 500_000,
 ) -> None:
     """Publishes a run, as publishing does, without a bundle or Ray."""
     places = RunPlaces(store, run_id)
     facts = {"run_id": run_id, "started_at": finished, "config": {"manifest": manifest}}
+    facts |= {"bundle": {"uri": bundle}} if bundle else {}
     start_or_continue(places, {"kind": "score", "scorer_digest": SCORER}, facts)
     order = [("category", "ascending"), ("image_id", "ascending")]
     tables = {"scores": scores.sort_by(order), "errors": ERRORS.empty_table()}
@@ -111,8 +116,10 @@ def put_run(
     storage.write_json(places.report, record)
 
 
-def small_store(folder: Path, *, evil: bool = False, size: int = 128) -> Place:
-    """Two runs, `monday` and `tuesday`, of sample images of two categories."""
+def small_store(
+    folder: Path, *, evil: bool = False, size: int = 128, weights: Path | None = None
+) -> Place:
+    """Two runs, `monday` and `tuesday`, of sample images; with a bundle where weights are given."""
     place = Place(folder)
     archive = folder / "archive"
     spec = SampleSpec(3, size, train_good=4, test_good=14, per_defect=7)
@@ -122,6 +129,7 @@ def small_store(folder: Path, *, evil: bool = False, size: int = 128) -> Place:
     manifest = storage.join(place.store, "manifests", "sample.parquet")
     columns = {f.name: [r.get(f.name) for r in images] for f in MANIFEST}
     write_manifest(manifest, pa.table(columns, schema=MANIFEST))
+    bundle = None if weights is None else _bundle(place.store, images, weights)
     for number, run_id in enumerate(("monday", "tuesday")):
         scored = _scored(images, number)
         put_run(
@@ -130,10 +138,45 @@ def small_store(folder: Path, *, evil: bool = False, size: int = 128) -> Place:
             scored,
             detections=_boxes(images, size),
             manifest=manifest,
+            bundle=bundle,
             finished=f"2026-03-0{number + 2}T02:00:00+00:00",
         )
     usual_policies(place, sorted({str(row["category"]) for row in images}))
     return place
+
+
+def _bundle(store: str, images: Sequence[dict[str, Any]], weights: Path) -> str:
+    """A bundle of small networks, whose Gaussians are of the good images in `train`."""
+    from pipeline.models.backbone import Backbone
+    from pipeline.models.specs import FeatureLayout
+    from pipeline.models.weights import load_state
+    from pipeline.scoring.build import BundleBuilder
+    from pipeline.scoring.bundle import BACKBONE_FILE, CLASSIFIER_FILE, ScorerSpec
+    from pipeline.stats.gaussian import fit_global_floor, fit_ledoit_wolf
+
+    layout = FeatureLayout(("layer2",), (2,), ("layer2",))
+    backbone = Backbone(load_state(str(weights), "backbone"), layout, 8)
+    with BundleBuilder(store, ScorerSpec(64, layout, 8, "cells", 0.1, 8)) as builder:
+        for name in (BACKBONE_FILE, CLASSIFIER_FILE):
+            builder.add_file(name, weights.read_bytes())
+        for category in sorted({str(row["category"]) for row in images}):
+            good = [r["uri"] for r in images if (r["category"], r["role"]) == (category, "fit")]
+            found = backbone.features(np.stack([_square(uri) for uri in good]))
+            builder.add_gaussian(category, "cells", fit_global_floor(_moments(found.cells), 0.1))
+            pooled = _moments(found.pooled[:, None, :])
+            builder.add_gaussian(category, "pooled", fit_ledoit_wolf(pooled))
+        uri, _ = builder.finish({"started_at": "2026-03-01"})
+    return uri
+
+
+def _square(uri: str) -> np.ndarray:
+    return resize_square(np.asarray(Image.open(uri).convert("RGB")), 64)
+
+
+def _moments(features: np.ndarray) -> Moments:
+    sums = MomentAccumulator(features[0].astype(np.float64))
+    sums.add(features)
+    return sums.moments()
 
 
 def _row(file: Path, archive: Path, *, evil: bool) -> dict[str, Any] | None:
