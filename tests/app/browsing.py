@@ -23,7 +23,7 @@ from tests.app.stores import Place
 from tests.conftest import ROOT
 
 # Generous: the machine that runs the tests may be busy, and none of them asserts a time.
-WAIT_S = 60
+WAIT_S = 150
 # Nothing but the app is asked for: no updates, no accounts, no experiments.
 _ARGUMENTS = [
     "--no-sandbox",

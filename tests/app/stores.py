@@ -31,13 +31,14 @@ SCORER = "5c" * 32
 
 @dataclass(frozen=True)
 class Place:
-    """A store, and policies that fit it."""
+    """A store, here or in a bucket, and policies that fit it."""
 
     folder: Path
+    bucket: str | None = None
 
     @property
     def store(self) -> str:
-        return str(self.folder / "store")
+        return f"{self.bucket}/store" if self.bucket else str(self.folder / "store")
 
     @property
     def policies(self) -> Path:
@@ -117,15 +118,22 @@ def put_run(
 
 
 def small_store(
-    folder: Path, *, evil: bool = False, size: int = 128, weights: Path | None = None
+    folder: Path,
+    *,
+    evil: bool = False,
+    size: int = 128,
+    weights: Path | None = None,
+    bucket: str | None = None,
 ) -> Place:
     """Two runs, `monday` and `tuesday`, of sample images; with a bundle where weights are given."""
-    place = Place(folder)
+    place = Place(folder, bucket)
     archive = folder / "archive"
     spec = SampleSpec(3, size, train_good=4, test_good=14, per_defect=7)
     write_sample(archive, spec)
     rows = [_row(file, archive, evil=evil) for file in sorted(archive.rglob("*.png"))]
     images = [row for row in rows if row is not None]
+    if bucket is not None:
+        images = [_moved(row, str(folder), bucket) for row in images]
     manifest = storage.join(place.store, "manifests", "sample.parquet")
     columns = {f.name: [r.get(f.name) for r in images] for f in MANIFEST}
     write_manifest(manifest, pa.table(columns, schema=MANIFEST))
@@ -143,6 +151,16 @@ def small_store(
         )
     usual_policies(place, sorted({str(row["category"]) for row in images}))
     return place
+
+
+def _moved(row: dict[str, Any], folder: str, bucket: str) -> dict[str, Any]:
+    """The same image in a bucket, and its mask."""
+    found = dict(row)
+    for name in ("uri", "mask_uri"):
+        if row[name] is not None:
+            found[name] = row[name].replace(folder, bucket)
+            storage.write_bytes(found[name], Path(row[name]).read_bytes())
+    return found
 
 
 def _bundle(store: str, images: Sequence[dict[str, Any]], weights: Path) -> str:

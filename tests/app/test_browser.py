@@ -24,7 +24,7 @@ from tests.app.stores import EVIL, Place, at_least, small_store
 from tests.conftest import TinyModels
 
 expect.set_options(timeout=WAIT_S * 1000)
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 def engine(

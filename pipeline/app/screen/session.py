@@ -10,15 +10,20 @@ import streamlit as st
 
 from pipeline.app.state import View, from_query, to_query
 
-_VIEW, _WRITTEN, _PROBLEMS = "view", "address", "problems"
+_VIEW, _WRITTEN, _PROBLEMS, _CHANGED = "view", "address", "problems", "changed"
 # What a threshold was moved to means something for the policy and the images it was moved for.
 _DEFINES_MOVES = ("run", "policy", "category")
 
 
 def view() -> View:
-    """What this session looks at; an address that was opened, or gone back to, decides."""
+    """What this session looks at; an address that was opened, or gone back to, decides.
+
+    Not so where a person has just changed something: the browser may have sent that before it had
+    the last address.
+    """
     query = {name: st.query_params[name] for name in st.query_params}
-    if _VIEW not in st.session_state or query != st.session_state[_WRITTEN]:
+    gone_to = query != st.session_state.get(_WRITTEN) and not st.session_state.get(_CHANGED)
+    if _VIEW not in st.session_state or gone_to:
         st.session_state[_VIEW], st.session_state[_PROBLEMS] = from_query(query)
         st.session_state[_WRITTEN] = query
     found: View = st.session_state[_VIEW]
@@ -37,6 +42,7 @@ def write_address() -> None:
     if query != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(query)
     st.session_state[_WRITTEN] = query
+    st.session_state[_CHANGED] = False
 
 
 def change(**changes: Any) -> None:
@@ -47,6 +53,7 @@ def change(**changes: Any) -> None:
         changes.setdefault("sheet", 1)
     st.session_state[_VIEW] = replace(st.session_state[_VIEW], **changes)
     st.session_state[_PROBLEMS] = []
+    st.session_state[_CHANGED] = True
 
 
 def choose(
