@@ -11,7 +11,7 @@ from pipeline.report.page import environment
 
 STYLE = """\
 <style>
-[data-testid="stMainBlockContainer"] { padding-top: 2.5rem; padding-bottom: 3rem; }
+[data-testid="stMainBlockContainer"] { padding: 2.5rem 2.5rem 3rem; }
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.6rem; padding: 0; }
 .ls-scroll { overflow-x: auto; max-width: 100%; }
 table.ls { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
@@ -36,7 +36,10 @@ dl.ls { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 0.8re
 dl.ls, dl.ls dt, dl.ls dd { margin: 0; padding: 0; font-size: 0.9rem; overflow-wrap: anywhere; }
 dl.ls dt { opacity: 0.85; }
 .ls-tag { border: 1px solid currentColor; border-radius: 4px; padding: 0 0.35rem; }
-@media (max-width: 40rem) { dl.ls { grid-template-columns: 1fr; } }
+@media (max-width: 40rem) {
+  dl.ls { grid-template-columns: 1fr; }
+  [data-testid="stMainBlockContainer"] { padding: 4rem 1rem 2rem; }
+}
 </style>
 """
 _TEMPLATES = {

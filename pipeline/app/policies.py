@@ -104,7 +104,9 @@ def _resolved(policy: Policy, asked: EvaluateConfig, held: Held) -> Resolved:
 def _name_of(slot: Slot) -> str:
     sign = ">" if slot.strict else "≥"
     named = f" ({slot.value.name})" if isinstance(slot.value, Ref) else ""
-    return f"{slot.score} {sign}{named}"
+    # A rule's `review` may compare the same score as what it decides.
+    asked = " → review" if "review" in slot.path.split(".") else ""
+    return f"{slot.score} {sign}{named}{asked}"
 
 
 def _keys(policy: Resolved) -> list[tuple[str, bool, object]]:

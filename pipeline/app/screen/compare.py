@@ -63,7 +63,7 @@ def _of_run(look: Looking) -> Changed:
     after = look.desk.outcome(other, name, labelled=look.view.labels)
     before = look.desk.outcome(look.run_id, name, labelled=look.view.labels)
     if look.view.moves:
-        st.caption("Runs are compared at the policy's own thresholds, not at moved ones.")
+        st.markdown("Runs are compared at the policy's own thresholds, not at moved ones.")
     return changed_runs(look.held, held, before, after)
 
 
@@ -73,7 +73,7 @@ def _tell(look: Looking, found: Changed, names: tuple[str, str]) -> None:
         f"{escaped(names[0])} to {escaped(names[1])}."
     )
     if found.only_first or found.only_second:
-        st.caption(
+        st.markdown(
             f"Only in {escaped(names[0])}: {found.only_first:,} images; only in "
             f"{escaped(names[1])}: {found.only_second:,}. They are in no count here."
         )

@@ -34,7 +34,7 @@ def show(look: Looking) -> None:
     description = look.own.policy.description
     if description:
         st.markdown(escaped(description))
-    st.caption(f"Counted on {escaped(look.held.says)}: {len(look.held.group):,} images.")
+    st.markdown(f"Counted on {escaped(look.held.says)}: {len(look.held.group):,} images.")
     scores = list(look.policy.dtypes) or list(look.held.scores)
     shown = list(dict.fromkeys([*scores, *look.held.scores]))
     session.choose("Score", "score", shown, look.score, plain)

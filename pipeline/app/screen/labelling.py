@@ -34,7 +34,7 @@ def show(look: Looking, one: Shown) -> None:
             )
         )
     if not look.desk.config.allow_labels:
-        st.caption("This app is read-only; start it with --allow-labels to label images.")
+        st.markdown("This app is read-only; start it with --allow-labels to label images.")
         return
     with st.form(f"label-{one.image_id}", border=True):
         kind = st.radio("This image is", KINDS, horizontal=True, index=None)

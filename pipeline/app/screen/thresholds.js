@@ -55,7 +55,7 @@ function drawing(data) {
   svg.append(made("text", { x: RIGHT, y: BOTTOM - 8, "text-anchor": "end", class: "side" },
     `▼ defects (striped): ${data.totals.defects.toLocaleString("en")}`));
   if (data.totals.unlabelled) {
-    svg.append(made("text", { x: RIGHT, y: TOP + 10, "text-anchor": "end", class: "side" },
+    svg.append(made("text", { x: RIGHT, y: TOP + 14, "text-anchor": "end", class: "side" },
       `▲ without a label (dashed line): ${data.totals.unlabelled.toLocaleString("en")}`));
   }
   svg.append(made("g", { class: "cuts" }));
@@ -70,8 +70,8 @@ function drawCuts(root, data) {
     const x = place(data, value).toFixed(1);
     group.append(made("line", { class: "cut", x1: x, x2: x, y1: TOP - 6, y2: BOTTOM }));
     if (data.lines.length <= 4) {
-      group.append(made("text", { x: Number(x) + 4, y: TOP + 6 + 14 * n, class: "side" },
-        `▏${value.toPrecision(6).replace(/\.?0+$/, "")}`));
+      group.append(made("text", { x: Number(x) + 5, y: BOTTOM - 8 - 20 * n, class: "side" },
+        String(Number(value.toPrecision(6)))));
     }
   });
 }

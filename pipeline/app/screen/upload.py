@@ -32,7 +32,7 @@ def show(look: Looking) -> None:
     except InputError as error:
         st.error(f"Nothing can be scored: {escaped(error)}")
         return
-    st.caption(
+    st.markdown(
         f"Scored with the bundle {bundle.bundle_digest[:12]}…, one image after the other, in this "
         "process. Nothing that is uploaded is kept."
     )
