@@ -1,4 +1,9 @@
-"""Look at a store's runs in the browser: counts, thresholds, images, decisions with reasons."""
+"""Look at a store's runs in the browser: counts, thresholds, images, decisions with reasons.
+
+Examples:
+    linescore app store=store policies=configs/policies/linescore
+    linescore app --store s3://plant-7/store --allow-labels
+"""
 
 import sys
 
@@ -15,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return serve(config)
 
-    return exit_status(job)
+    return exit_status(job, argv)
 
 
 if __name__ == "__main__":

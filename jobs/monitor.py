@@ -1,8 +1,12 @@
-"""Compare a run with a reference run: scores, images, flagged rates; a verdict per category."""
+"""Compare a run with a reference run: scores, images, flagged rates; a verdict per category.
+
+Examples:
+    linescore monitor store=store run_id=2026-11-25 reference=first
+"""
 
 import sys
 
-from jobs.command import DRIFT, FAILED, SUCCESS, Answer, exit_status
+from jobs.command import DRIFT, FAILED, SUCCESS, Answer, answer, exit_status
 from jobs.notices import notices
 from pipeline.config import MonitorConfig, parse
 
@@ -19,9 +23,9 @@ def main(argv: list[str] | None = None) -> int:
 
             report = with_page(run_monitor(config), html=config.html)
             status = {"drift": DRIFT, "not_comparable": FAILED}.get(report["verdict"], SUCCESS)
-            return Answer(monitor_summary(told.done(report, status)), status)
+            return answer(told.done(report, status), monitor_summary, status)
 
-    return exit_status(job)
+    return exit_status(job, argv)
 
 
 if __name__ == "__main__":

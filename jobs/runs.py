@@ -1,4 +1,10 @@
-"""List, show, compare and delete the runs of a store: runs VERB [RUN ...] [KEY=VALUE ...]."""
+"""List, show, compare and delete the runs of a store: runs VERB [RUN ...] [KEY=VALUE ...].
+
+Examples:
+    linescore runs list store=store
+    linescore runs show april store=store verify=true
+    linescore runs prune store=store keep_last=30        # says what would go; yes=true does it
+"""
 
 import sys
 
@@ -16,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return runs_text(run_runs(config), as_json=config.output == "json")
 
-    return exit_status(job)
+    return exit_status(job, argv)
 
 
 if __name__ == "__main__":

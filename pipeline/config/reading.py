@@ -20,6 +20,13 @@ from pipeline.tables.access import VARIABLE, holds_secret, without_secret
 
 C = TypeVar("C", bound=Section)
 
+# What a job's end means to whoever started it; docs/cli.md says more.
+EXIT_STATUS = (
+    "exit status: 0 done, 1 the work failed, 2 something given was wrong, 3 the monitor found a "
+    "change, 130 interrupted"
+)
+# A switch is on, off, or left to the job.
+_SWITCHES = (bool, bool | None)
 # What may stand behind a switch.
 _TRUTHS = ("true", "false", "1", "0", "yes", "no", "on", "off", "t", "f", "y", "n")
 # Set by Ray in a driver that `ray job submit` started.
@@ -53,10 +60,13 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
     parser = argparse.ArgumentParser(
         description=description,
         epilog="settings (KEY=VALUE or --KEY VALUE, nested with dots):\n"
-        + "\n".join(_describe(model)),
+        + "\n".join(_describe(model))
+        + f"\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the settings")
+    # The frame around the job reads it; here it stands for --help, and so that it is known.
+    parser.add_argument("--json", action="store_true", help="print the job's report as JSON")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override one setting")
     given = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_intermixed_args(_without_dashes(model, given))
@@ -107,7 +117,7 @@ def _is_switch(model: type[Section], key: str) -> bool:
         if inner is None:
             return False
         model = inner
-    return last in model.model_fields and model.model_fields[last].annotation is bool
+    return last in model.model_fields and model.model_fields[last].annotation in _SWITCHES
 
 
 def _require_absolute(config: Section) -> None:

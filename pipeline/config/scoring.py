@@ -125,7 +125,7 @@ class PoolsConfig(Section):
     classifier: PoolConfig = PoolConfig()
     """Good/defect."""
     fused: PoolConfig = PoolConfig()
-    """The pool of actors that hold all models, with fuse_models; the others are not there then."""
+    """The pool of actors that hold all models, where they are fused; there are no others then."""
 
 
 class ScoreConfig(Section):
@@ -159,9 +159,10 @@ class ScoreConfig(Section):
     more the job stops, as in an outage, and the same command tries them again."""
     pools: PoolsConfig = PoolsConfig()
     """Sizes of the actor pools."""
-    fuse_models: bool = False
-    """One pool, whose actors hold all models: for nodes with one GPU, and for short runs. The rows
-    are the same."""
+    fuse_models: bool | None = None
+    """One pool, whose actors hold all models: for nodes with one GPU, and for short runs. Empty: on
+    a cluster of four CPUs or fewer without a GPU, unless a model's own pool is given settings. The
+    rows are the same."""
     block_rows: int = Field(default=32, ge=1)
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)

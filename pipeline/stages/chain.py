@@ -28,8 +28,6 @@ _GIVEN_ROWS = 1024
 # no more than a token, as Ray Data gives each stage a part of the CPUs only.
 _WAITING_TASKS = 6
 _WAITING_CPUS = 0.03
-# A model that takes longer to load than this hangs rather than loads.
-_ACTOR_START_S = 900
 
 
 @dataclass(frozen=True)
@@ -141,14 +139,18 @@ def _resources(plan: PoolPlan) -> dict[str, float]:
 
 
 def quiet() -> None:
-    """Ray Data without bars and chatter, failing at once and waiting for models to load."""
+    """Ray Data without bars and chatter, and failing at once."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.
     context.raise_original_map_exception = True
-    context.wait_for_min_actors_s = _ACTOR_START_S
+    # All pools load their models at once, while the first images are read and decoded; waiting for
+    # each pool before the next one starts costs a load for every pool.
+    context.wait_for_min_actors_s = -1
+    # The newer reader starts actors of its own for the footers: seconds for a manifest of one file.
+    context.use_datasource_v2 = False
     # Bounded retries have no other name in this version, which is pinned below the one without it.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # What goes wrong is raised, and told by the job; here it would come with a traceback.

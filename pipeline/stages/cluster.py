@@ -27,6 +27,12 @@ TASK_CPUS = 1.0
 # is safe soon, and decoding has always something to do.
 COMMIT_CPUS = 0.1
 DECODE_CPUS = TASK_CPUS - COMMIT_CPUS
+# The pool whose actors hold all models.
+FUSED = "fused"
+# With fewer CPUs there is nothing to share out: one actor of each kind, and decoding.
+LEAST_CPUS = 5
+# What of the CPUs decodes where one pool holds all models: these take seven times as long.
+_DECODING = 1 / 8
 # A local Ray has at least this many logical CPUs: one for tasks, one for the actors to share.
 _LEAST_CPUS = 2
 # Sums of shares are compared with this tolerance: what floating point leaves.
@@ -130,6 +136,12 @@ def free_cpus() -> float:
     return min(cpus, free) if free > TASK_CPUS else cpus
 
 
+def is_small() -> bool:
+    """Whether the connected cluster has no GPU, and too few CPUs to share them out among pools."""
+    total = ray.cluster_resources()
+    return float(total.get("CPU", 0)) < LEAST_CPUS and not total.get("GPU")
+
+
 def _node_resources() -> list[tuple[float, float]]:
     """(CPUs, GPUs) of each living node."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -179,7 +191,7 @@ def unplaced(plans: Mapping[str, PoolPlan], nodes: Sequence[tuple[float, float]]
 
 def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict[str, PoolPlan]:
     """Fills in what the config leaves open, from what the cluster has."""
-    sizes = {name: pool.size or _size(len(pools), cpus, gpus) for name, pool in pools.items()}
+    sizes = {name: pool.size or _size(name, len(pools), cpus, gpus) for name, pool in pools.items()}
     cpu_share = _share(
         [(sizes[name], pool.num_cpus) for name, pool in pools.items()], cpus - TASK_CPUS
     )
@@ -195,9 +207,11 @@ def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict
     }
 
 
-def _size(pools: int, cpus: float, gpus: float) -> int:
+def _size(name: str, pools: int, cpus: float, gpus: float) -> int:
     if gpus:
         return int(gpus)
+    if name == FUSED:
+        return max(1, round(cpus * (1 - _DECODING)))
     return max(1, int((cpus - TASK_CPUS) // (pools + 1)))  # decoding gets as much as a pool
 
 

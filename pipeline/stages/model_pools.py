@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pipeline.scoring.bundle import Bundle
 from pipeline.stages.chain import PoolStage
-from pipeline.stages.cluster import PoolPlan
+from pipeline.stages.cluster import FUSED, PoolPlan
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.pools import (
     ActorSettings,
@@ -20,7 +20,6 @@ from pipeline.stages.pools import (
 # In the order of the chain: the one with the largest image first, so that it is dropped early.
 ACTORS = {"detector": DetectorActor, "features": FeatureActor, "classifier": ClassifierActor}
 IMAGE_OF = {"detector": LETTERBOXED, "features": SQUARE, "classifier": SQUARE}
-FUSED = "fused"
 
 
 def pool_names(models: tuple[str, ...], fuse: bool) -> tuple[str, ...]:

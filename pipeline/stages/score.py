@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.errors import RunError
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.reuse.settle import Leaning, left_to_do
 from pipeline.stages.chain import ChainPlan, build_chain
-from pipeline.stages.cluster import PoolPlan, connected
+from pipeline.stages.cluster import FUSED, PoolPlan, connected
 from pipeline.stages.metrics import RunMetrics
 from pipeline.stages.model_pools import ACTORS, pool_stages
 from pipeline.stages.progress import Progress, watch
@@ -217,7 +218,7 @@ def _commit_rest(
         work.bundle.uri,
         anomaly_score,
         work.models,
-        _distance_threads(work.config),
+        _distance_threads(work.config, plans),
     )
     take_pieces(taking, plan, rest, progress)
     read = ~plan.skipped & (plan.compute > 0)
@@ -237,10 +238,10 @@ def _commit_rest(
         watch(chain, progress, outage)
 
 
-def _distance_threads(config: ScoreConfig) -> int:
-    """Threads of the actors that would have computed the distances."""
-    pools = config.pools
-    return (pools.fused if config.fuse_models else pools.features).threads
+def _distance_threads(config: ScoreConfig, plans: Mapping[str, PoolPlan]) -> int:
+    """Threads of the actors that compute the distances, or would have where no image needs one."""
+    pool = plans.get(FUSED) or plans.get("features") or config.pools.features
+    return pool.threads
 
 
 def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan]) -> ChainPlan:

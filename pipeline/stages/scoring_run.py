@@ -18,7 +18,7 @@ from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
 from pipeline.scoring.reuse.plan import BITS, Task
 from pipeline.scoring.reuse.settle import Leaning, settle
-from pipeline.stages.cluster import PoolPlan, free_cpus, plan_pools
+from pipeline.stages.cluster import PoolPlan, free_cpus, is_small, plan_pools
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.model_pools import ACTORS, IMAGE_OF, pool_names, pool_stages
 from pipeline.stages.provenance import environment, now
@@ -56,8 +56,9 @@ def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
     if not names:
         return {}
     config = work.config
+    fuse = fused_by_itself(config) if config.fuse_models is None else config.fuse_models
     pools: dict[str, PoolConfig] = {
-        name: getattr(config.pools, name) for name in pool_names(tuple(names), config.fuse_models)
+        name: getattr(config.pools, name) for name in pool_names(tuple(names), fuse)
     }
     plans = plan_pools(pools, config.ray.resource_wait_s)
     images = int(np.count_nonzero(plan.compute[~plan.skipped]))
@@ -75,6 +76,15 @@ def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
         return plan_pools(sized(pools, seconds, free_cpus()), config.ray.resource_wait_s)
     except InputError:  # given shares leave less room than the measurement counted on
         return plans
+
+
+def fused_by_itself(config: ScoreConfig) -> bool:
+    """Whether one pool holds all models where nobody said so: on a small machine without a GPU.
+
+    There an actor for each model loads PyTorch once more, and one core waits for the others.
+    """
+    given = any(getattr(config.pools, name).model_fields_set for name in ACTORS)
+    return is_small() and not given
 
 
 def prepare_options(work: Work, models: tuple[str, ...]) -> PrepareOptions:

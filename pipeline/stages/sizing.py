@@ -16,9 +16,8 @@ from pipeline.config import PoolConfig
 from pipeline.errors import InputError, RunError
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import PoolStage
-from pipeline.stages.cluster import PoolPlan, free_cpus, result_of
+from pipeline.stages.cluster import FUSED, LEAST_CPUS, PoolPlan, free_cpus, result_of
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
-from pipeline.stages.model_pools import FUSED
 from pipeline.tables.manifest import rows_at
 
 log = logging.getLogger("linescore")
@@ -26,8 +25,6 @@ log = logging.getLogger("linescore")
 DECODE = "decode"
 # A run of fewer images is over before what a better split saves has paid for the measurement.
 LEAST_IMAGES = 5000
-# With fewer CPUs there is nothing to share out: one actor of each kind, and decoding.
-LEAST_CPUS = 5
 # Images that are measured, and seconds after which the run starts without.
 _IMAGES = 32
 _PATIENCE_S = 180.0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tables.runs import load_table
+from pipeline.tables import storage
+from pipeline.tables.runs import RunPlaces, load_table
 from tests.conftest import TinyStore, run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -46,6 +47,15 @@ def check_sizes(
 
 def test_more_actors_than_cpus_do_not_hang(tiny_store: TinyStore, tmp_path: Path) -> None:
     check_sizes(tiny_store, tmp_path, 1, 3, 1)
+
+
+def test_a_small_machine_fuses_the_models_by_itself(tiny_store: TinyStore, tmp_path: Path) -> None:
+    done = run_job("score", *settings(tiny_store, tmp_path), timeout=360)
+    assert done.returncode == 0, done.stderr
+    places = RunPlaces(str(tmp_path), "r")
+    pools = storage.read_json(places.report)["pools"]
+    assert pools == {"fused": {"size": 2, "num_cpus": 0.5, "num_gpus": 0.0, "threads": 1}}
+    assert "40 images: 40 scored, 0 errors" in done.stdout
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import PoolConfig
-from pipeline.stages.cluster import TASK_CPUS, PoolPlan, needs, share_out, unplaced
+from pipeline.stages.cluster import FUSED, TASK_CPUS, PoolPlan, needs, share_out, unplaced
 
 NAMES = ("detector", "features", "classifier")
 
@@ -91,3 +91,11 @@ def test_what_is_fixed_is_kept_and_the_others_share_the_rest() -> None:
 def test_sizes_left_open_follow_the_machine(cpus: int, gpus: int, size: int) -> None:
     plans = share_out({name: PoolConfig() for name in NAMES}, cpus, gpus)
     assert {plan.size for plan in plans.values()} == {size}
+
+
+@pytest.mark.parametrize(("cpus", "size"), [(2, 2), (3, 3), (4, 4), (8, 7), (16, 14)])
+def test_one_pool_of_all_models_leaves_what_decoding_needs(cpus: int, size: int) -> None:
+    plans = share_out({FUSED: PoolConfig()}, cpus, 0)
+    assert plans[FUSED].size == size
+    assert needs(plans)["CPU"] <= cpus
+    assert share_out({FUSED: PoolConfig()}, cpus, 1)[FUSED].size == 1
