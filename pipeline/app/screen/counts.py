@@ -16,6 +16,7 @@ from pipeline.app.policies import moved, sliders
 from pipeline.app.screen import session
 from pipeline.app.screen.looking import Looking
 from pipeline.app.text import escaped, plain
+from pipeline.errors import InputError
 from pipeline.report.evaluation_page import words
 
 _HERE = Path(__file__).parent
@@ -44,11 +45,17 @@ def show(look: Looking) -> None:
 @st.fragment
 def _thresholds(look: Looking) -> None:
     """What follows a threshold that moves: nothing else of the page is drawn again."""
+    try:
+        _follow(replace(look, view=session.view()))
+    except InputError as error:
+        st.error(escaped(error))
+    session.write_address()
+
+
+def _follow(look: Looking) -> None:
     began = time.perf_counter()
-    look = replace(look, view=session.view())
     look = replace(look, policy=moved(look.own, look.view.moved, look.category))
-    outcome = look.outcome
-    found = figures(look.policy, look.held, outcome)
+    found = figures(look.policy, look.held, look.outcome)
     _draw_thresholds(
         key=_KEY,
         data=_data(look, found, began),
@@ -56,7 +63,6 @@ def _thresholds(look: Looking) -> None:
         on_moves_change=_moved,
     )
     _tables(look, found)
-    session.write_address()
 
 
 def _moved() -> None:
