@@ -10,6 +10,7 @@ from pipeline.config.archive import (
 from pipeline.config.demo import DemoConfig
 from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
 from pipeline.config.housekeeping import RunsConfig, parse_runs
+from pipeline.config.inspection import AppConfig
 from pipeline.config.monitoring import DriftLimitsConfig, MonitorConfig
 from pipeline.config.reading import checked, load, parse
 from pipeline.config.scoring import (
@@ -36,6 +37,7 @@ from pipeline.config.training import (
 from pipeline.config.watching import HookConfig, NotifyConfig, ReportConfig
 
 __all__ = [
+    "AppConfig",
     "BackboneConfig",
     "BoxesConfig",
     "CalibrateConfig",

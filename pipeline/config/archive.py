@@ -37,6 +37,9 @@ class IndexConfig(Section):
     """How the source is laid out; auto: a list by its suffix, MVTec AD by its folders."""
     category: str | None = None
     """Category of the images of a plain folder, or of list rows without one."""
+    labels: str | None = None
+    """Labels that people gave, such as <store>/labels, where the app adds them: the latest one of
+    an image counts instead of the source's own; unsure: nobody knows."""
     max_bytes: int = Field(default=1_000_000_000, ge=1)
     """Largest file that is read."""
     s3: S3Config = S3Config()

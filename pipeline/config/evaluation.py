@@ -42,6 +42,9 @@ class EvaluateConfig(Section):
     """Instead of runs: a Parquet file with scores, or a folder of them."""
     columns: dict[str, str] = Field(default={})
     """With table: names of columns by meaning, such as columns.is_defect=label."""
+    labels: str | None = None
+    """Labels that people gave, such as <store>/labels, where the app adds them: the latest one of
+    an image counts instead of the table's own; unsure: nobody knows. Joined by image_id."""
     policies: tuple[str, ...] = ()
     """Policy files, or folders of them."""
     bundle: str = "latest"
@@ -107,6 +110,11 @@ class EvaluateConfig(Section):
             raise ValueError("give policies= (files or folders), sweep= (a sweep file), or both")
         if self.explain is not None and not self.policies:
             raise ValueError("explain= says why policies decide as they do: give policies= too")
+        if self.labels is not None and self.keep_cells:
+            raise ValueError(
+                "keep_cells= keeps counts of a run's own labels, and labels= gives it others: "
+                "leave one of them out"
+            )
         if self.guarantee is not None and self.sweep is None:
             raise ValueError("guarantee= certifies what a sweep chose: give sweep= too")
         return self

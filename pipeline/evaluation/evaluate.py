@@ -20,6 +20,7 @@ from pipeline.evaluation.figures import Judged, figures_table, named, population
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.histograms import histograms, thresholds_in_use
 from pipeline.evaluation.kept import KeptCells
+from pipeline.evaluation.labelling import labelled_from
 from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
@@ -87,19 +88,25 @@ def opened(config: EvaluateConfig) -> ScoredTable:
         NoVerdictError: no image of the runs was scored.
     """
     if config.table is not None:
-        return open_files(storage.absolute(config.table), config.columns)
-    if config.columns:
+        table = open_files(storage.absolute(config.table), config.columns)
+    elif config.columns:
         raise InputError("columns: runs have columns of their own; give table= with columns=")
+    else:
+        table = _scored_runs(config)
+    return table if config.labels is None else labelled_from(table, storage.absolute(config.labels))
+
+
+def _scored_runs(config: EvaluateConfig) -> ScoredTable:
     table = open_runs(storage.absolute(config.store), config.run_id)
-    if not table.rows:
-        failed, left = (
-            table.origin[name] for name in ("images_without_scores", "images_left_to_others")
-        )
-        raise NoVerdictError(
-            f"run_id: {table.name}: no image was scored ({failed} are in the errors table, {left} "
-            "were left to earlier runs): there is nothing to evaluate"
-        )
-    return table
+    if table.rows:
+        return table
+    failed, left = (
+        table.origin[name] for name in ("images_without_scores", "images_left_to_others")
+    )
+    raise NoVerdictError(
+        f"run_id: {table.name}: no image was scored ({failed} are in the errors table, {left} "
+        "were left to earlier runs): there is nothing to evaluate"
+    )
 
 
 def evaluated(
@@ -254,6 +261,11 @@ def _report(work: Evaluated, tables: dict[str, pa.Table]) -> dict[str, Any]:
     if len(config.run_id) > 1 and not config.keep_cells and (again := repeated_images(work.table)):
         warnings.append(
             f"{again} rows are of images that another of these runs has too, and count again"
+        )
+    if labels := origin.get("labels"):
+        warnings.append(
+            f"labels of {labels['place']} count instead of the table's own in {labels['joined']} "
+            f"rows ({labels['images']} images are labelled there)"
         )
     if unscored := origin.get("images_without_scores"):
         warnings.append(

@@ -35,6 +35,8 @@ def index_summary(report: Mapping[str, Any]) -> str:
             "warning: images with other labels than before, now without a role",
             report["since"]["relabelled"],
         )
+    if report["labelled"]:
+        lines.append(f"{report['labelled']} images have labels that people gave")
     if report["duplicates"]:
         lines.append(f"{report['duplicates']} files repeat a content: see duplicate_uris")
     lines += _note(

@@ -28,6 +28,7 @@ from pipeline.tables.earlier import (
     read_earlier,
     require_present,
 )
+from pipeline.tables.labels import LatestLabels, places_of, read_labels, relabelled
 from pipeline.tables.layout import Entry, Listing, list_source
 from pipeline.tables.manifest import image_id, uri_id, write_manifest
 from pipeline.tables.merge import Duplicates, merge_contents
@@ -67,15 +68,37 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     uri = storage.join(store, "manifests", f"{config.name}.parquet")
     earlier = _earlier(config, store, uri)
     comparison = _compare(config, listing, earlier)
+    labels = None if config.labels is None else read_labels(storage.absolute(config.labels))
     storage.require_writable(store, "store")
     hashes = _hashes(config, listing.entries, comparison)
     table, duplicates = merge_contents(_rows(listing.entries, hashes))
-    relabelled: list[str] = []
+    labelled = 0
+    if labels is not None:
+        # Before rows are compared with an earlier manifest, which has people's labels too.
+        table, labelled = _with_labels(table, labels)
+    changed: list[str] = []
     if earlier is not None:
-        table, relabelled = carried_over(table, earlier)
+        table, changed = carried_over(table, earlier)
     write_manifest(uri, table)
-    changes = {"files": dict(comparison.counts), "relabelled": relabelled}
-    return _report(uri, listing, table, duplicates) | {"since": changes if earlier else None}
+    changes = {"files": dict(comparison.counts), "relabelled": changed}
+    told = {"since": changes if earlier else None, "labelled": labelled}
+    return _report(uri, listing, table, duplicates) | told
+
+
+def _with_labels(table: pa.Table, labels: LatestLabels) -> tuple[pa.Table, int]:
+    """The manifest with people's labels, and how many of its images have one."""
+    table = table.combine_chunks()
+    asked = ("is_defect", "defect_type")
+    columns = {name: _chunk(table.column(name)) for name in ("image_id", *asked)}
+    for name, column in relabelled(columns, asked, labels).items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, MANIFEST.field(name), column)
+    return table, int((places_of(columns["image_id"], labels) >= 0).sum())
+
+
+def _chunk(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
 
 
 def _earlier(config: IndexConfig, store: str, uri: str) -> Earlier | None:

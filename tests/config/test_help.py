@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from jobs.cli import verbs
 from pipeline.config import (
+    AppConfig,
     CalibrateConfig,
     DemoConfig,
     EvaluateConfig,
@@ -34,6 +35,7 @@ from pipeline.config import (
 
 ROOT = Path(__file__).parents[2]
 MODELS: dict[str, type[Section]] = {
+    "app": AppConfig,
     "index": IndexConfig,
     "fit": FitConfig,
     "score": ScoreConfig,

@@ -1,0 +1,1 @@
+"""The inspection app: plain modules that know nothing of Streamlit, and thin pages on top."""

@@ -1,0 +1,239 @@
+"""Labels that people gave images: an append-only table, of which an image's latest row counts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.tables import storage
+from pipeline.tables.schemas import IMAGE_ID, described, table_schema
+
+GOOD, DEFECT, UNSURE = "good", "defect", "unsure"
+KINDS = (GOOD, DEFECT, UNSURE)
+# What a label says of `is_defect`.
+_TRUTH = {GOOD: False, DEFECT: True, UNSURE: None}
+# A defect type is a folder's name in most archives; a longer one is a mistake of the hand.
+MAX_TYPE = 100
+# A label is a small file: reading many waits for the store, not for the processor.
+_READERS = 16
+
+LABELS = table_schema(
+    "labels",
+    [
+        IMAGE_ID,
+        described("label", pa.string(), "good, defect or unsure", null=False),
+        described("defect_type", pa.string(), "the kind of defect; null: not said"),
+        described(
+            "labelled_at", pa.timestamp("us", tz="UTC"), "when; the latest row counts", null=False
+        ),
+        described("labelled_by", pa.string(), "who, in their own words; null: not said"),
+        described("run_id", pa.string(), "the run in which the image was looked at"),
+        described("uri", pa.string(), "where the image lay then"),
+    ],
+)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a person says of an image.
+
+    Attributes:
+        image_id: whose.
+        label: good, defect or unsure.
+        defect_type: of a defect, where they said so.
+        labelled_by: who.
+        run_id: the run in which they looked at it.
+        uri: where it lay.
+
+    Raises:
+        InputError: another label, or a type that is none.
+    """
+
+    image_id: int
+    label: str
+    defect_type: str | None = None
+    labelled_by: str | None = None
+    run_id: str | None = None
+    uri: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.label not in KINDS:
+            raise InputError(f"label: {self.label!r}: is none of {', '.join(KINDS)}")
+        kind = self.defect_type
+        if kind is None:
+            return
+        if self.label != DEFECT:
+            raise InputError(f"defect_type: {kind!r}: belongs to a defect, not to {self.label}")
+        if not kind.strip() or len(kind) > MAX_TYPE or not kind.isprintable() or kind == GOOD:
+            raise InputError(
+                f"defect_type: {kind[:MAX_TYPE]!r}: is no name of a defect type: 1 to {MAX_TYPE} "
+                "printable characters, and not `good`"
+            )
+
+
+@dataclass(frozen=True)
+class LatestLabels:
+    """The label that counts of each of N images.
+
+    Attributes:
+        image_id: (N,) int64, sorted.
+        label: (N,) words.
+        defect_type: (N,) words; null: not said, or no defect.
+        rows: how many rows there are, with those that were superseded.
+    """
+
+    image_id: np.ndarray
+    label: pa.Array
+    defect_type: pa.Array
+    rows: int
+
+
+def labels_folder(store: str) -> str:
+    """Where the app adds labels."""
+    return storage.join(store, "labels")
+
+
+def append_label(store: str, label: Label) -> str:
+    """Adds a file of one row; what is there is never touched. Returns where it is.
+
+    Raises:
+        InputError: the store can't be written.
+    """
+    now = datetime.now(UTC)
+    row = {**vars(label), "labelled_at": now}
+    table = pa.Table.from_pylist([row], schema=LABELS)
+    folder = labels_folder(store)
+    uri = storage.join(folder, f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet")
+    with storage.errors_for(folder, "labels"):
+        try:
+            storage.create_bytes(uri, storage.parquet_bytes(table))
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise
+            raise InputError(f"labels: {folder}: can't be written: {error}") from None
+    return uri
+
+
+def label_files(place: str) -> list[str]:
+    """The files of a table of labels, oldest first by name; a single file is one."""
+    if place.endswith(".parquet"):
+        return [place]
+    return [storage.join(place, n) for n in storage.list_names(place) if n.endswith(".parquet")]
+
+
+def read_labels(place: str, field: str = "labels") -> LatestLabels:
+    """The latest label of each image, of a folder of label files or a single one.
+
+    Of two labels of one moment the one in the file that comes later by name counts.
+
+    Raises:
+        InputError: a file that is no table of labels; a place without any.
+    """
+    with storage.errors_for(place, field):
+        files = label_files(place)
+        if not files:
+            raise InputError(f"{field}: {place}: there is no label (a .parquet file)")
+        with ThreadPoolExecutor(_READERS) as pool:
+            return latest(pa.concat_tables(pool.map(lambda uri: _read(uri, field), files)))
+
+
+def read_history(place: str, image_id: int) -> list[dict[str, object]]:
+    """Every label of one image, oldest first; none where there are no labels at all."""
+    tables = [_read(uri, "labels") for uri in label_files(place)]
+    if not tables:
+        return []
+    rows = [r for r in pa.concat_tables(tables).to_pylist() if r["image_id"] == image_id]
+    return sorted(rows, key=lambda row: row["labelled_at"])
+
+
+def latest(table: pa.Table) -> LatestLabels:
+    """The rows that count of all rows, in the order in which their files were written."""
+    at = table.column("labelled_at").cast(pa.int64()).to_numpy()
+    ids = table.column("image_id").to_numpy()
+    order = np.lexsort((np.arange(len(ids)), at, ids))
+    last = np.append(ids[order][1:] != ids[order][:-1], True) if len(ids) else np.zeros(0, bool)
+    kept = table.take(pa.array(order[last]))
+    return LatestLabels(
+        ids[order][last],
+        kept.column("label").combine_chunks(),
+        kept.column("defect_type").combine_chunks(),
+        len(ids),
+    )
+
+
+def places_of(ids: pa.Array, labels: LatestLabels) -> np.ndarray:
+    """(N,) the label of each row; -1: none."""
+    there = pc.fill_null(ids.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    if not len(labels.image_id):
+        return np.full(len(there), -1)
+    places = np.minimum(np.searchsorted(labels.image_id, there), len(labels.image_id) - 1)
+    found: np.ndarray = np.where(labels.image_id[places] == there, places, -1)
+    return found
+
+
+def relabelled(
+    columns: Mapping[str, pa.Array], asked: Sequence[str], labels: LatestLabels
+) -> dict[str, pa.Array]:
+    """The columns that labels change: people's where there are some, the table's own elsewhere.
+
+    Args:
+        columns: `image_id`, and those that are asked for.
+        asked: of `is_defect` and `defect_type`.
+        labels: what people said; `unsure` takes a label away.
+    """
+    places = places_of(columns["image_id"], labels)
+    rows = np.flatnonzero(places >= 0)
+    if not len(rows):
+        return {}
+    mask = pa.array(places >= 0)
+    words = labels.label.take(pa.array(places[rows]))
+    kinds = labels.defect_type.take(pa.array(places[rows]))
+    truth = pa.array([_TRUTH[word] for word in words.to_pylist()], pa.bool_())
+    # A good image's type is `good`, as layouts name it.
+    kind = pc.if_else(pc.equal(words, GOOD), GOOD, kinds)
+    found = {}
+    for name, values in (("is_defect", truth), ("defect_type", kind)):
+        if name in asked:
+            found[name] = pc.replace_with_mask(
+                _own(columns[name], values.type), mask, values.cast(values.type)
+            )
+    return found
+
+
+def _own(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The table's own column in the labels' type."""
+    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_boolean(kind) and not pa.types.is_boolean(plain.type):
+        return (
+            plain.cast(pa.int64()).cast(kind)
+            if not pa.types.is_null(plain.type)
+            else pa.nulls(len(plain), kind)
+        )
+    return plain.cast(kind)
+
+
+def _read(uri: str, field: str) -> pa.Table:
+    table = storage.read_parquet(uri)
+    for name in ("image_id", "label", "defect_type", "labelled_at"):
+        if name not in table.column_names:
+            raise InputError(f"{field}: {uri}: has no column {name!r}: it is no table of labels")
+    columns: Sequence[pa.ChunkedArray | pa.Array] = [
+        table.column(f.name).cast(f.type)
+        if f.name in table.column_names
+        else pa.nulls(len(table), f.type)
+        for f in LABELS
+    ]
+    found = pa.table(columns, schema=LABELS)
+    strange = set(found.column("label").unique().to_pylist()) - set(KINDS)
+    if strange or any(found.column(n).null_count for n in ("image_id", "label", "labelled_at")):
+        says = f"label {sorted(map(str, strange))[0]!r}" if strange else "a row without a label"
+        raise InputError(f"{field}: {uri}: has {says}; known are {', '.join(KINDS)}")
+    return found

@@ -1,0 +1,48 @@
+"""Labels that people gave in the app, joined while an archive is indexed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import IndexConfig
+from pipeline.report.summary import index_summary
+from pipeline.stages.index import run_index
+from pipeline.tables import storage
+from pipeline.tables.labels import Label, append_label, labels_folder
+from tests.conftest import write_archive
+
+pytestmark = pytest.mark.ray
+
+
+def rows(manifest: str) -> dict[str, dict[str, Any]]:
+    """Rows of a manifest by the end of their place."""
+    table = storage.read_parquet(manifest)
+    return {"/".join(row["uri"].rsplit("/", 4)[-4:]): row for row in table.to_pylist()}
+
+
+def test_an_index_takes_the_labels_that_people_gave(cluster: str, tmp_path: Path) -> None:
+    archive, store = write_archive(tmp_path / "archive", good=2, test=2), str(tmp_path / "store")
+    config = IndexConfig(source=str(archive), store=store, name="m")
+    before = rows(run_index(config)["manifest"])
+    missed = before["bolt/test/good/000.png"]
+    alarm = before["tile/test/dent/001.png"]
+    assert (missed["is_defect"], alarm["is_defect"]) == (False, True)
+    append_label(store, Label(missed["image_id"], "defect", "crack"))
+    append_label(store, Label(alarm["image_id"], "unsure"))
+    again = config.model_copy(update={"labels": labels_folder(store)})
+    report = run_index(again)
+    after = rows(report["manifest"])
+    changed = {name: row for name, row in after.items() if row != before[name]}
+    assert {name: (row["is_defect"], row["defect_type"]) for name, row in changed.items()} == {
+        "bolt/test/good/000.png": (True, "crack"),
+        "tile/test/dent/001.png": (None, None),
+    }
+    assert report["labelled"] == 2
+    assert "2 images have labels that people gave" in index_summary(report)
+    # The next night takes the rows over, and no label is taken for a new one.
+    night = run_index(again.model_copy(update={"since": "m"}))
+    assert night["since"]["relabelled"] == []
+    assert rows(night["manifest"]) == after
