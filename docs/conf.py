@@ -93,11 +93,12 @@ class LeavingLinks(SphinxPostTransform):
         for kind in (download_reference, pending_xref):
             for link in list(self.document.findall(kind)):
                 target = str(link.get("reftarget", "")).partition("#")[0]
-                if not target.startswith("../"):
-                    continue
-                path = (page.parent / target).resolve()
-                if path.exists() and not path.is_relative_to(HERE):
-                    link.replace_self(nodes.inline("", "", *link.children))
+                # MyST names a Markdown file by its path without the suffix.
+                for name in (target, f"{target}.md"):
+                    path = (page.parent / name).resolve()
+                    if path.exists() and not path.is_relative_to(HERE):
+                        link.replace_self(nodes.inline("", "", *link.children))
+                        break
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
