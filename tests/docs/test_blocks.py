@@ -15,9 +15,9 @@ import yaml
 
 from pipeline.config import load
 from pipeline.errors import InputError
+from pipeline.evaluation.sweep.document import read_sweep
 from pipeline.policy.choosing.costs import parse_costs
 from pipeline.policy.language import read_policy
-from pipeline.policy.sweeps.document import parse_sweep
 from tests.config.test_help import MODELS
 from tests.docs.pages import Block, all_blocks, blocks
 
@@ -44,7 +44,7 @@ def document(text: str) -> Any:
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
-def test_json_is_accepted_by_what_reads_it(block: Block) -> None:
+def test_json_is_accepted_by_what_reads_it(block: Block, tmp_path: Path) -> None:
     found = document(block.text)
     if not isinstance(found, dict) or _ELLIPSIS in block.text:
         return
@@ -52,7 +52,9 @@ def test_json_is_accepted_by_what_reads_it(block: Block) -> None:
         policy = {"policy": "v1", "name": "example"} | found
         read_policy(json.dumps(policy).encode(), str(block))
     elif "sweep" in found:
-        parse_sweep(found)
+        file = tmp_path / "sweep.json"
+        file.write_text(block.text, encoding="utf-8")
+        read_sweep(str(file))
     elif "false_negative" in found:
         parse_costs(found, str(block))
 
