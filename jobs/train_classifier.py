@@ -1,8 +1,9 @@
-"""Train the good/defect classifier on a manifest's roles, and judge it on rows it never saw.
+r"""Train the good/defect classifier on a manifest's roles, and judge it on rows it never saw.
 
 Examples:
     linescore train_classifier --config configs/train_classifier.yaml
-    linescore train_classifier manifest=store/manifests/mvtec-split.parquet store=store epochs=10
+    linescore train_classifier manifest=store/manifests/mvtec-split.parquet store=store \
+        name=longer epochs=10
 """
 
 import sys

@@ -126,8 +126,8 @@ def test_sql_runs_on_a_store(block: Block, store: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(store.parent)
     connection = duckdb.connect()
     for statement in duckdb.extract_statements(block.text):
-        answer = connection.execute(statement).fetchall()
-        assert answer, f"{block}: {statement.query} finds nothing"
+        answer = connection.execute(statement).to_arrow_table()
+        assert answer.num_rows, f"{block}: {statement.query} finds nothing"
 
 
 @pytest.mark.parametrize(
