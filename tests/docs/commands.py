@@ -94,8 +94,9 @@ def _free(name: str, known: list[str]) -> bool:
 def _of_pytest(words: list[str]) -> list[str]:
     pairs = zip(["", *words], words, strict=False)
     paths = [word for before, word in pairs if before not in _TAKES_VALUE and word[:1] != "-"]
-    files = [path.partition("::")[0] for path in paths]
-    return [f"pytest {file}: no such file" for file in files if not (ROOT / file).exists()]
+    files = [Path(path.partition("::")[0]) for path in paths]
+    own = [file for file in files if not _PLACEHOLDER.fullmatch(file.name)]
+    return [f"pytest {file}: no such file" for file in own if not (ROOT / file).exists()]
 
 
 def _of_python(words: list[str], open_ended: bool) -> list[str]:

@@ -75,7 +75,7 @@ def test_a_command_that_is_wrong_is_found(line: str, says: str) -> None:
         "linescore completion bash",
         "make TARGET",
         "make demo DEMO='seed=1'  # what isn't true",
-        "pytest -m 'not slow' tests/docs",
+        "pytest -m 'not slow' tests/docs tests/FOLDER",
     ],
 )
 def test_what_the_reader_is_to_give_is_left_to_him(line: str) -> None:
