@@ -1,9 +1,8 @@
-r"""Train the good/defect classifier on a manifest's roles, and judge it on rows it never saw.
+"""Train the good/defect classifier on a manifest's roles, and judge it on rows it never saw.
 
 Examples:
     linescore train_classifier --config configs/train_classifier.yaml
-    linescore train_classifier manifest=store/manifests/mvtec-split.parquet store=store \
-        name=longer epochs=10
+    linescore train_classifier --config configs/train_classifier.yaml name=layer3 epochs=10
 """
 
 import sys

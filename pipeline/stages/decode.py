@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from functools import cache
 
 import cv2
@@ -79,10 +81,12 @@ def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | F
 
 @cache
 def _one_thread() -> None:
-    """The same for the resize to the square."""
-    import torch
-
-    torch.set_num_threads(1)
+    """The same for the resize to the square, which loads PyTorch only for shapes that it halves."""
+    loaded = sys.modules.get("torch")
+    if loaded is None:
+        os.environ["OMP_NUM_THREADS"] = "1"  # read when PyTorch is loaded
+    else:
+        loaded.set_num_threads(1)
 
 
 def _with_results(

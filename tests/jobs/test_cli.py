@@ -130,7 +130,7 @@ def test_json_is_the_report_and_nothing_else(
     arguments = [f"{key}={value}" for key, value in bench.settings(html=False).items()]
     assert evaluate.main([*arguments, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    kept = json.loads((bench.report / "report.json").read_text())
+    kept = json.loads((bench.report / "evaluation.json").read_text())
     assert {key: told[key] for key in kept} == kept
     assert evaluate.main(arguments) == 0
     text = capsys.readouterr().out
@@ -168,7 +168,7 @@ def on_a_terminal(**environment: str) -> str:
     with subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", "completion", "tcsh"],
         cwd=ROOT,
-        env=job_environment() | {"TERM": "xterm"} | environment,
+        env=job_environment(None) | {"TERM": "xterm"} | environment,
         stdin=child,
         stdout=child,
         stderr=child,

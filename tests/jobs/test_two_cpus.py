@@ -49,9 +49,7 @@ def test_more_actors_than_cpus_do_not_hang(tiny_store: TinyStore, tmp_path: Path
     check_sizes(tiny_store, tmp_path, 1, 3, 1)
 
 
-def test_a_small_machine_fuses_the_models_by_itself(
-    tiny_store: TinyStore, tmp_path: Path
-) -> None:
+def test_a_small_machine_fuses_the_models_by_itself(tiny_store: TinyStore, tmp_path: Path) -> None:
     done = run_job("score", *settings(tiny_store, tmp_path), timeout=360)
     assert done.returncode == 0, done.stderr
     places = RunPlaces(str(tmp_path), "r")
