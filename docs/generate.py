@@ -51,6 +51,7 @@ STATUSES = {
     "BAD_INPUT": "something given was wrong: one line says what, where, which value, and the way "
     "out; trying again without a change is no use",
     "DRIFT": "the monitor found drift in at least one category",
+    "NO_VERDICT": "there were too few images to evaluate or to compare",
     "INTERRUPTED": "interrupted (Ctrl-C, SIGTERM); the same command with the same run id continues",
 }
 ERRORS = {
@@ -154,7 +155,10 @@ def _cli() -> str:
         text.append(f"{says.strip()} Settings: [{name}](settings.md#{name}).")
         if examples:
             text.append(f"```sh\n{textwrap.dedent(examples).strip()}\n```")
-    rows = [(f"`{getattr(command, name)}`", says) for name, says in STATUSES.items()]
+    named = {name for name, value in vars(command).items() if type(value) is int}
+    if named - set(STATUSES):
+        raise SystemExit(f"docs/generate.py: STATUSES lacks {named - set(STATUSES)}")
+    rows = [(f"`{getattr(command, name)}`", STATUSES[name]) for name in STATUSES if name in named]
     text += ["## Exit statuses", table(("status", "meaning"), rows)]
     return "\n\n".join(text)
 
