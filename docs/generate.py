@@ -130,7 +130,7 @@ def _schemas() -> Iterator[tuple[str, dict[str, pa.Schema]]]:
 
 
 def _columns(schema: pa.Schema) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for field in schema:
         told = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
         name = f"`{field.name}`" if field.nullable else f"**`{field.name}`**"
