@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit acceptance bench lock clean
+.PHONY: demo test check unit acceptance bench docs reference lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/demo.py $(DEMO)
@@ -31,6 +31,14 @@ acceptance: $(INSTALLED)
 # Every measurement of docs/speed.md, as ratios, into bench.json; BENCH names sections, or --short.
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+# The pages of docs/ as a site, in build/docs; a warning is an error.
+docs: reference
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+# docs/reference/ from the code.
+reference: $(INSTALLED)
+	$(BIN)/python docs/generate.py
 
 # One environment for everything. torch and torchvision come from the package index's default
 # builds; OpenCV is the headless one, which needs no libGL.

@@ -53,10 +53,14 @@ def make_bundle(store: str, seen: Mapping[str, Iterable[int]] | None = None) -> 
 
 
 def make_run(
-    store: str, bundle: str, rows: list[dict[str, Any]], errors: Iterable[dict[str, Any]] = ()
+    store: str,
+    bundle: str,
+    rows: list[dict[str, Any]],
+    errors: Iterable[dict[str, Any]] = (),
+    run_id: str = "r",
 ) -> None:
-    """Publishes rows of `scores` and `errors` as the run `r`, scored with a bundle."""
-    places, opened = RunPlaces(store, "r"), open_bundle(bundle, store)
+    """Publishes rows of `scores` and `errors` as a run, scored with a bundle."""
+    places, opened = RunPlaces(store, run_id), open_bundle(bundle, store)
     files = []
     for name, found in (("scores", rows), ("errors", list(errors))):
         content = storage.parquet_bytes(pa.Table.from_pylist(found, schema=RUN_TABLES[name]))
@@ -66,7 +70,7 @@ def make_run(
         files.append(PublishedFile(name, uri, len(found), len(content), digest))
     facts = {
         "schema_version": "1",
-        "run_id": "r",
+        "run_id": run_id,
         "kind": "score",
         "finished_at": "2026-01-02T00:00:00+00:00",
         "manifest_digest": "ab" * 32,
