@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
-from pipeline.stages.cluster import COMMIT_CPUS, DECODE_CPUS, PoolPlan
+from pipeline.stages.cluster import COMMIT_CPUS, CUT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
@@ -85,22 +85,21 @@ def build_chain(
     first, so that little goes through the object store.
     """
     quiet()
-    # Many small tasks. One for the whole file, as Ray Data's own reader is, holds its CPU until the
-    # last row is taken; where CPUs are few, nothing is left to take it, and the run stands still.
+    # Many small tasks: one for the whole file, as Ray Data's own reader is, would hold its CPU
+    # until the last row is taken.
     places = pieces(plan.manifest, _PIECE_BLOCKS * plan.block_rows)
     rows = ray.data.from_arrow([pa.table({_PIECE: [list(place)]}) for place in places])
     rows = rows.map_batches(
         _Selection(plan.manifest, plan.done, plan.wanted),
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=DECODE_CPUS,
-        max_retries=TASK_RETRIES,
+        num_cpus=CUT_CPUS,
     )
     if plan.given is not None:
-        rows = rows.repartition(target_num_rows_per_block=_GIVEN_ROWS).map_batches(
+        rows = _cut(rows, _GIVEN_ROWS).map_batches(
             plan.given, batch_format="pyarrow", batch_size=None, num_cpus=DECODE_CPUS
         )
-    rows = rows.repartition(target_num_rows_per_block=plan.block_rows)
+    rows = _cut(rows, plan.block_rows)
     remote = storage.is_remote(plan.manifest)
     rows = rows.map_batches(
         timed(prepare_block, "decode"),
@@ -131,6 +130,14 @@ def build_chain(
         num_cpus=COMMIT_CPUS,
         max_retries=TASK_RETRIES,
     )
+
+
+def _cut(rows: Dataset, size: int) -> Dataset:
+    """Blocks of so many rows; the last of each task may have fewer."""
+    cut = rows.repartition(target_num_rows_per_block=size)
+    # Ray Data has no public way to say what its own tasks ask for, which is a CPU.
+    cut._logical_plan.dag.ray_remote_args["num_cpus"] = CUT_CPUS
+    return cut
 
 
 def _waiting_tasks() -> int:

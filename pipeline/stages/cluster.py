@@ -26,7 +26,10 @@ TASK_CPUS = 1.0
 # The tasks' part once more divided: commits never wait for decoding, so that what is finished
 # is safe soon, and decoding has always something to do.
 COMMIT_CPUS = 0.1
-DECODE_CPUS = TASK_CPUS - COMMIT_CPUS
+# So does cutting the manifest into blocks, whose outputs may wait for decoding while it holds its
+# part: with a whole CPU, nothing would be left to take them, and the job would stand still.
+CUT_CPUS = 0.05
+DECODE_CPUS = TASK_CPUS - COMMIT_CPUS - CUT_CPUS
 # The pool whose actors hold all models.
 FUSED = "fused"
 # With fewer CPUs there is nothing to share out: one actor of each kind, and decoding.

@@ -29,12 +29,14 @@ class StubTask:
         nodes: simulated nodes.
         cpus: logical CPUs of each.
         seconds: that each stub waits for an image.
+        object_store_bytes: of each node; None: as a simulated node has it, 150 MiB.
     """
 
     score: dict[str, Any]
     nodes: int = 1
     cpus: int = 2
     seconds: float = 0.0
+    object_store_bytes: int | None = None
 
 
 @dataclass
@@ -98,7 +100,11 @@ def _main() -> None:
     task = StubTask(**json.load(sys.stdin))
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": task.cpus, "include_dashboard": False},
+        head_node_args={
+            "num_cpus": task.cpus,
+            "include_dashboard": False,
+            **({"object_store_memory": task.object_store_bytes} if task.object_store_bytes else {}),
+        },
     )
     for _ in range(task.nodes - 1):
         cluster.add_node(num_cpus=task.cpus)

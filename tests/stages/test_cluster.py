@@ -54,7 +54,7 @@ def test_what_is_said_to_fit_the_nodes_fits_in_some_way(
 
     def placeable(rest: list[float], free: tuple[float, ...]) -> bool:
         if not rest:
-            return max(free) >= 0.9
+            return max(free) >= 0.85
         return any(
             placeable(rest[1:], (*free[:i], room - rest[0], *free[i + 1 :]))
             for i, room in enumerate(free)
