@@ -97,6 +97,7 @@ class Held:
         scores: (N,) each; NaN where there is none.
         lacking: the scores that some row lacks.
         spread: each score's standard deviation; 1 where it has none.
+        ends: each score's least and largest finite value; 0 and 1 where it has none.
         serial: tells it from every other one of this process.
     """
 
@@ -108,6 +109,7 @@ class Held:
     scores: Scores
     lacking: frozenset[str]
     spread: Mapping[str, float]
+    ends: Mapping[str, tuple[float, float]]
     serial: int = field(default_factory=itertools.count().__next__)
 
     @property
@@ -177,6 +179,7 @@ def _held(table: HeldTable, sides: Sides, grouping: Grouping) -> Held:
         scores,
         frozenset(name for name, column in scores.items() if np.isnan(column).any()),
         {name: _spread(column) for name, column in scores.items()},
+        {name: _ends(column) for name, column in scores.items()},
     )
 
 
@@ -184,3 +187,8 @@ def _spread(column: npt.NDArray[np.floating]) -> float:
     values = column[np.isfinite(column)]
     found = float(values.std(dtype=np.float64)) if len(values) else 0.0
     return found if found > 0 else 1.0
+
+
+def _ends(column: npt.NDArray[np.floating]) -> tuple[float, float]:
+    values = column[np.isfinite(column)]
+    return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)

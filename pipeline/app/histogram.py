@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.app.held import Held
-from pipeline.app.policies import Slider, ends
+from pipeline.app.policies import Slider
 from pipeline.policy.language import Resolved
 from pipeline.report.evaluation_page import words
 from pipeline.report.evaluation_page.scales import ticks
@@ -43,7 +43,7 @@ class Distribution:
 
 def distribution(held: Held, score: str, category: str | None) -> Distribution:
     """One pass over a score."""
-    low, high = ends(held, score)
+    low, high = held.ends[score]
     high = high if high > low else low + 1.0
     values = held.scores[score]
     bins = int(np.clip(np.sqrt(len(values)), _LEAST_BINS, _MOST_BINS))

@@ -14,6 +14,7 @@ STYLE = """\
 [data-testid="stMainBlockContainer"] { padding: 2.5rem 2.5rem 3rem; }
 [data-testid="stMainBlockContainer"] h1 { font-size: 1.6rem; padding: 0; }
 .ls-scroll { overflow-x: auto; max-width: 100%; }
+[data-testid="stImageCaption"], [data-testid="stImageCaption"] * { color: inherit; }
 table.ls { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 table.ls caption { text-align: left; padding: 0.3rem 0; caption-side: top; }
 table.ls th, table.ls td {

@@ -134,7 +134,7 @@ def sliders(policy: Resolved, held: Held, category: str | None) -> list[Slider]:
 
 
 def _slider(number: int, slot: Slot, at: Sequence[float], held: Held) -> Slider:
-    low, high = ends(held, slot.score)
+    low, high = held.ends[slot.score]
     shift = len(set(at)) > 1
     own = 0.0 if shift else at[0]
     if shift:
@@ -144,16 +144,6 @@ def _slider(number: int, slot: Slot, at: Sequence[float], held: Held) -> Slider:
     # On the steps' own grid, so that what is chosen is a round number.
     low, high = (round(end(at / step) * step, _PLACES) for end, at in ((floor, low), (ceil, high)))
     return Slider(number, slot.score, _name_of(slot), shift, own, low, high, step)
-
-
-def ends(held: Held, score: str) -> tuple[float, float]:
-    """The least and the largest finite value of a score; 0 and 1 where there is none."""
-    values = held.scores[score]
-    with np.errstate(invalid="ignore"):
-        inside = values[np.isfinite(values)]
-    if not len(inside):
-        return 0.0, 1.0
-    return float(inside.min()), float(inside.max())
 
 
 def _round_step(step: float) -> float:

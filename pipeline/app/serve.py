@@ -49,6 +49,8 @@ def server_options(config: AppConfig) -> dict[str, object]:
         "server.fileWatcherType": "none",
         "server.maxUploadSize": config.max_upload_mb,
         "server.enableStaticServing": False,
+        # A busy machine may leave a browser waiting: its session is not to be lost for that.
+        "server.websocketPingInterval": 120,
         "server.enableXsrfProtection": True,
         "server.enableCORS": True,
         "browser.gatherUsageStats": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,12 +140,12 @@ def small_store(
     write_manifest(manifest, pa.table(columns, schema=MANIFEST))
     bundle = None if weights is None else _bundle(place.store, images, weights)
     for number, run_id in enumerate(("monday", "tuesday")):
-        scored = _scored(images, number)
+        scored = _scored(images, number, size)
         put_run(
             place.store,
             run_id,
             scored,
-            detections=_boxes(images, size),
+            detections=_boxes(images),
             manifest=manifest,
             bundle=bundle,
             finished=f"2026-03-0{number + 2}T02:00:00+00:00",
@@ -219,7 +220,7 @@ def _row(file: Path, archive: Path, *, evil: bool) -> dict[str, Any] | None:
     }
 
 
-def _scored(images: Sequence[dict[str, Any]], number: int) -> pa.Table:
+def _scored(images: Sequence[dict[str, Any]], number: int, size: int) -> pa.Table:
     rng = np.random.default_rng(11 + number)
     defect = np.array([row["defect_type"] != "good" for row in images])
     anomaly = np.random.default_rng(5).normal(20, 3, len(images)) + 7 * defect
@@ -229,8 +230,8 @@ def _scored(images: Sequence[dict[str, Any]], number: int) -> pa.Table:
         name: [row.get(name) for row in images] for name in SCORES.names if name in MANIFEST.names
     }
     columns |= {
-        "width": [128] * len(images),
-        "height": [128] * len(images),
+        "width": [size] * len(images),
+        "height": [size] * len(images),
         "anomaly_score": anomaly,
         "anomaly_cells": anomaly,
         "anomaly_pooled": (anomaly / 2).astype(np.float32),
@@ -240,24 +241,21 @@ def _scored(images: Sequence[dict[str, Any]], number: int) -> pa.Table:
     return _table(columns, len(images), SCORES)
 
 
-def _boxes(images: Sequence[dict[str, Any]], size: int) -> pa.Table:
-    found = [
-        {
-            "image_id": row["image_id"],
-            "category": row["category"],
-            "box_index": box,
-            "x_min": size * (0.2 + 0.1 * box),
-            "y_min": size * 0.25,
-            "x_max": size * (0.6 + 0.1 * box),
-            "y_max": size * 0.7,
-            "confidence": 0.9 - box / 4,
-            "class_id": box,
-            "class_name": "scratch",
-        }
-        for row in images
-        if row["defect_type"] != "good"
-        for box in range(2)
-    ]
+def _boxes(images: Sequence[dict[str, Any]]) -> pa.Table:
+    """Two boxes around the mask of each defect, the second one wider and less sure."""
+    found = []
+    for row in images:
+        if row["mask_uri"] is None:
+            continue
+        with Image.open(io.BytesIO(storage.read_bytes(row["mask_uri"]))) as mask:
+            left, top, right, bottom = mask.getbbox() or (0, 0, 1, 1)
+        for box, (wider, confidence) in enumerate(((3, 0.9), (9, 0.65))):
+            corners = (left - wider, top - wider, right + wider, bottom + wider)
+            found.append(
+                dict(zip(("x_min", "y_min", "x_max", "y_max"), map(float, corners), strict=True))
+                | {"image_id": row["image_id"], "category": row["category"], "box_index": box}
+                | {"confidence": confidence, "class_id": 0, "class_name": row["defect_type"]}
+            )
     return pa.Table.from_pylist(found, schema=DETECTIONS)
 
 

@@ -60,7 +60,13 @@ def show(look: Looking) -> None:
     session.turn(sheet, sheets)
 
 
-def pictures(look: Looking, rows: npt.NDArray[np.intp], key: str, now: int | None = None) -> None:
+def pictures(
+    look: Looking,
+    rows: npt.NDArray[np.intp],
+    key: str,
+    now: int | None = None,
+    side_by_side: int = _COLUMNS,
+) -> None:
     """Thumbnails of some rows, each with a button that opens it.
 
     Args:
@@ -68,14 +74,15 @@ def pictures(look: Looking, rows: npt.NDArray[np.intp], key: str, now: int | Non
         rows: (n,) of the run.
         key: of the place on the page.
         now: image that is shown large already.
+        side_by_side: so many in a row.
     """
     shown = look.desk.shown(look.run_id, look.held, rows)
     thumbnails = look.desk.thumbnails.of([one.uri for one in shown])
     outcome = look.outcome
     row_of = dict(zip(look.held.image_id[rows].tolist(), rows.tolist(), strict=True))
-    for start in range(0, len(shown), _COLUMNS):
-        columns = st.columns(_COLUMNS)
-        for column, one in zip(columns, shown[start : start + _COLUMNS], strict=False):
+    for start in range(0, len(shown), side_by_side):
+        columns = st.columns(side_by_side)
+        for column, one in zip(columns, shown[start : start + side_by_side], strict=False):
             with column:
                 row = row_of[one.image_id]
                 decided = OUTCOMES[int(outcome[row])]

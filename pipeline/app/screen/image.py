@@ -42,7 +42,8 @@ def show(look: Looking) -> None:
         labelling.show(look, one)
     _decisions(look, row)
     st.subheader(f"Neighbours in {escaped(look.score)}", anchor=False)
-    pictures(look, neighbours(look.held, row, look.score, _NEIGHBOURS), "near", one.image_id)
+    near = neighbours(look.held, row, look.score, _NEIGHBOURS)
+    pictures(look, near, "near", one.image_id, 2 * _NEIGHBOURS + 1)
 
 
 def _picture(look: Looking, one: Shown) -> None:
