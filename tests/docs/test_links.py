@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.docs.pages import NAMES, anchors, links
+from tests.docs.pages import NAMES, anchors, inline, links
 
 # Other places: the network isn't asked.
 _ELSEWHERE = ("http://", "https://", "mailto:")
+# Paths within the text, and names in them that stand for the reader's own.
+_PATH = re.compile(r"(?:jobs|pipeline|configs|docs|tests|notebooks)/[\w./-]*")
+_OWN = re.compile(r"\b[A-Z][A-Z_]+\b")
 
 
 def broken(page: Path, link: str) -> bool:
@@ -37,3 +41,15 @@ def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
         assert broken(page, link)
     for link in ("policies.md#rules", "../configs/policies", "https://example.org/none"):
         assert not broken(page, link)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_path_of_the_repository_that_the_text_names_is_there(name: str) -> None:
+    spans = [token.content for token in inline(ROOT / name) if token.type == "code_inline"]
+    paths = [span.rstrip("/") for span in spans if _PATH.fullmatch(span)]
+    assert [path for path in paths if not there(path)] == []
+
+
+def there(path: str) -> bool:
+    """Whether a path is in the repository, or has a name in it that isn't meant as it stands."""
+    return (ROOT / path).exists() or bool(_OWN.search(path))
