@@ -84,7 +84,7 @@ def _classifier(manifest: str) -> bytes:
     images = np.stack([_square(row["uri"]) for row in rows])
     empty = np.zeros((SIDE, SIDE), bool)
     masks = [_square(row["mask_uri"])[:, :, 0] > 0 if row["mask_uri"] else empty for row in rows]
-    settings = TrainingSettings(seed=SEED, epochs=EPOCHS, threads=2)
+    settings = TrainingSettings(seed=SEED, epochs=EPOCHS, threads=1)
     return state_to_bytes(train_small_classifier(images, np.stack(masks), settings))
 
 
