@@ -1,4 +1,4 @@
-"""A store as `make demo` leaves one, only smaller, made without Ray and in about a minute."""
+"""A store as `make demo` leaves one, only smaller, made without Ray and in about a minute of one core."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ CATEGORIES = ("label", "washer")
 RUN_ID = "sample"
 LAYOUT = FeatureLayout(("layer2", "layer3"), (4, 8), ("layer3",))
 # Enough that the classifier is better than chance, few enough for two cores.
-EPOCHS = 5
+EPOCHS = 3
 
 
 def write_store(folder: Path) -> Path:
     """Makes, indexes, trains, fits and scores; the store's place."""
     store = folder / "store"
     archive = _indexed(folder / "archive", SampleSpec(SEED, SIDE, 40, 30, 10, CATEGORIES), store)
-    other = SampleSpec(SEED + DEMO_TRAINING_SEED_SHIFT, SIDE, 100, 0, 25, CATEGORIES)
+    other = SampleSpec(SEED + DEMO_TRAINING_SEED_SHIFT, SIDE, 60, 0, 15, CATEGORIES)
     training = _indexed(folder / "training", other, store)
     weights = _classifier(training)
     (folder / "models").mkdir()
