@@ -1,4 +1,4 @@
-"""A store as `make demo` leaves one, only smaller, made without Ray and in about a minute of one core."""
+"""A store as `make demo` leaves one, only smaller, made without Ray and in about a minute."""
 
 from __future__ import annotations
 
