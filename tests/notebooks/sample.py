@@ -43,14 +43,14 @@ CATEGORIES = ("label", "washer")
 RUN_ID = "sample"
 LAYOUT = FeatureLayout(("layer2", "layer3"), (4, 8), ("layer3",))
 # Enough that the classifier is better than chance, few enough for two cores.
-EPOCHS = 5
+EPOCHS = 3
 
 
 def write_store(folder: Path) -> Path:
     """Makes, indexes, trains, fits and scores; the store's place."""
     store = folder / "store"
     archive = _indexed(folder / "archive", SampleSpec(SEED, SIDE, 40, 30, 10, CATEGORIES), store)
-    other = SampleSpec(SEED + DEMO_TRAINING_SEED_SHIFT, SIDE, 100, 0, 25, CATEGORIES)
+    other = SampleSpec(SEED + DEMO_TRAINING_SEED_SHIFT, SIDE, 60, 0, 15, CATEGORIES)
     training = _indexed(folder / "training", other, store)
     weights = _classifier(training)
     (folder / "models").mkdir()
@@ -84,7 +84,7 @@ def _classifier(manifest: str) -> bytes:
     images = np.stack([_square(row["uri"]) for row in rows])
     empty = np.zeros((SIDE, SIDE), bool)
     masks = [_square(row["mask_uri"])[:, :, 0] > 0 if row["mask_uri"] else empty for row in rows]
-    settings = TrainingSettings(seed=SEED, epochs=EPOCHS, threads=2)
+    settings = TrainingSettings(seed=SEED, epochs=EPOCHS, threads=1)
     return state_to_bytes(train_small_classifier(images, np.stack(masks), settings))
 
 
