@@ -24,8 +24,6 @@ _BEFORE = ("env", "time", "exec", "bash", "sudo")
 _MAKE_TARGET = re.compile(r"^([a-z][\w-]*):", re.MULTILINE)
 # Options of pytest whose value is no path.
 _TAKES_VALUE = ("-k", "-m", "-n", "-p", "-o")
-# Verbs that the pages tell of while their jobs are on the way.
-COMING = {"app"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _of_linescore(words: list[str], open_ended: bool) -> list[str]:
     verb, *given = words or ["--help"]
     name = verb.replace("-", "_")
     if name not in verbs():
-        known = verb in ("--help", "--version", "completion", *COMING)
+        known = verb in ("--help", "--version", "completion")
         return [] if known or _PLACEHOLDER.fullmatch(verb) else [f"linescore {verb}: no such verb"]
     if "--help" in given or not given:
         return []
