@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -89,6 +90,9 @@ def test_every_label_is_a_file_of_its_own_and_none_is_touched_again(counted: Ben
     assert table.schema.equals(LABELS)
     assert sorted(table["label"].to_pylist()) == ["defect", "good"]
     assert "Ada" in table["labelled_by"].to_pylist()
+    query = "SELECT image_id, arg_max(label, labelled_at) FROM read_parquet(?) GROUP BY image_id"
+    rows = duckdb.execute(query, [f"{labels(counted)}/*.parquet"]).fetchall()
+    assert rows == [(1, "defect")]
 
 
 def test_the_report_says_which_labels_counted(counted: Bench) -> None:
