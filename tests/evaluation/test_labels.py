@@ -18,8 +18,10 @@ from pipeline.tables.labels import (
     LABELS,
     Label,
     append_label,
+    history,
+    label_files,
     labels_folder,
-    read_history,
+    read_files,
     read_labels,
 )
 from tests.evaluation.tables import SCHEMA, Bench, at_least, row
@@ -74,7 +76,8 @@ def test_the_latest_label_wins_and_unsure_takes_a_label_away(counted: Bench) -> 
     assert (found["fn"], found["defects"], found["unlabelled"]) == (0, 1, 2)
     append_label(store, Label(2, "defect", "scratch"))
     assert figures(counted, labels=labels(counted))[0]["fn"] == 1
-    said = [entry["label"] for entry in read_history(labels(counted), 2)]
+    rows = pa.concat_tables(read_files(label_files(labels(counted))))
+    said = [entry["label"] for entry in history(rows, 2)]
     assert said == ["good", "unsure", "defect"]
 
 
