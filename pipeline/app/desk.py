@@ -25,7 +25,14 @@ from pipeline.errors import InputError, RunError
 from pipeline.evaluation.labelling import with_labels
 from pipeline.evaluation.table import open_runs
 from pipeline.tables import storage
-from pipeline.tables.labels import LatestLabels, label_files, labels_folder, read_labels
+from pipeline.tables.labels import (
+    LABELS,
+    LatestLabels,
+    label_files,
+    labels_folder,
+    latest,
+    read_files,
+)
 from pipeline.tables.runs import RunPlaces, load_published
 
 T = TypeVar("T")
@@ -82,6 +89,8 @@ class Desk:
         self._held = _Kept(_RUNS)
         self._small = _Kept(_SMALL)
         self._scorers = _Kept(1)
+        self._label_files: dict[str, pa.Table] = {}
+        self._lock = threading.Lock()
 
     def runs(self) -> list[RunName]:
         """Published runs that have scores, the last one first."""
@@ -113,12 +122,22 @@ class Desk:
         """The files of labels that there are: what is made with them is made anew with more."""
         return tuple(label_files(labels_folder(self.store)))
 
+    def label_rows(self) -> pa.Table:
+        """Every label that people gave; a file is read once, since none is ever changed."""
+        files = self.labels_now()
+        with self._lock:
+            missing = [file for file in files if file not in self._label_files]
+            self._label_files.update(zip(missing, read_files(missing), strict=True))
+            return pa.concat_tables(
+                [LABELS.empty_table(), *(self._label_files[file] for file in files)]
+            )
+
     def labels(self) -> LatestLabels | None:
-        """The labels that people gave; None: nobody has."""
+        """The labels that count; None: nobody has given any."""
         files = self.labels_now()
         if not files:
             return None
-        return self._small.get(("labels", files), lambda: read_labels(labels_folder(self.store)))
+        return self._small.get(("labels", files), lambda: latest(self.label_rows()))
 
     def held(self, run_id: str, *, labelled: bool = False) -> Held:
         """A run's judged rows.

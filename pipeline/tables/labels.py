@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -141,16 +142,22 @@ def read_labels(place: str, field: str = "labels") -> LatestLabels:
         files = label_files(place)
         if not files:
             raise InputError(f"{field}: {place}: there is no label (a .parquet file)")
-        with ThreadPoolExecutor(_READERS) as pool:
-            return latest(pa.concat_tables(pool.map(lambda uri: _read(uri, field), files)))
+        return latest(pa.concat_tables(read_files(files, field)))
 
 
-def read_history(place: str, image_id: int) -> list[dict[str, object]]:
-    """Every label of one image, oldest first; none where there are no labels at all."""
-    tables = [_read(uri, "labels") for uri in label_files(place)]
-    if not tables:
-        return []
-    rows = [r for r in pa.concat_tables(tables).to_pylist() if r["image_id"] == image_id]
+def read_files(files: Sequence[str], field: str = "labels") -> list[pa.Table]:
+    """Rows of some files of labels, in their order.
+
+    Raises:
+        InputError: a file that is no table of labels.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda uri: _read(uri, field), files))
+
+
+def history(table: pa.Table, image_id: int) -> list[dict[str, Any]]:
+    """Every label of one image, oldest first."""
+    rows = table.filter(pc.equal(table.column("image_id"), image_id)).to_pylist()
     return sorted(rows, key=lambda row: row["labelled_at"])
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,8 +18,10 @@ from pipeline.tables.labels import (
     LABELS,
     Label,
     append_label,
+    history,
+    label_files,
     labels_folder,
-    read_history,
+    read_files,
     read_labels,
 )
 from tests.evaluation.tables import SCHEMA, Bench, at_least, row
@@ -73,7 +76,8 @@ def test_the_latest_label_wins_and_unsure_takes_a_label_away(counted: Bench) -> 
     assert (found["fn"], found["defects"], found["unlabelled"]) == (0, 1, 2)
     append_label(store, Label(2, "defect", "scratch"))
     assert figures(counted, labels=labels(counted))[0]["fn"] == 1
-    said = [entry["label"] for entry in read_history(labels(counted), 2)]
+    rows = pa.concat_tables(read_files(label_files(labels(counted))))
+    said = [entry["label"] for entry in history(rows, 2)]
     assert said == ["good", "unsure", "defect"]
 
 
@@ -89,6 +93,9 @@ def test_every_label_is_a_file_of_its_own_and_none_is_touched_again(counted: Ben
     assert table.schema.equals(LABELS)
     assert sorted(table["label"].to_pylist()) == ["defect", "good"]
     assert "Ada" in table["labelled_by"].to_pylist()
+    query = "SELECT image_id, arg_max(label, labelled_at) FROM read_parquet(?) GROUP BY image_id"
+    rows = duckdb.execute(query, [f"{labels(counted)}/*.parquet"]).fetchall()
+    assert rows == [(1, "defect")]
 
 
 def test_the_report_says_which_labels_counted(counted: Bench) -> None:

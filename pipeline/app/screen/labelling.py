@@ -9,7 +9,7 @@ from pipeline.app.images import Shown
 from pipeline.app.screen.looking import Looking
 from pipeline.app.text import escaped, plain
 from pipeline.errors import InputError, RunError
-from pipeline.tables.labels import DEFECT, KINDS, Label, append_label, labels_folder, read_history
+from pipeline.tables.labels import DEFECT, KINDS, Label, append_label, history
 
 _SAID = "said"
 
@@ -17,8 +17,8 @@ _SAID = "said"
 def show(look: Looking, one: Shown) -> None:
     """The labels that the image has, and a form for another one."""
     st.markdown("**Label**")
-    history = read_history(labels_folder(look.desk.store), one.image_id)
-    if history:
+    given = history(look.desk.label_rows(), one.image_id)
+    if given:
         rows = [
             [
                 f"{row['labelled_at']:%Y-%m-%d %H:%M}",
@@ -26,7 +26,7 @@ def show(look: Looking, one: Shown) -> None:
                 row["defect_type"] or "–",
                 row["labelled_by"] or "–",
             ]
-            for row in reversed(history)
+            for row in reversed(given)
         ]
         st.html(
             markup.table(
