@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from tests.benchmarks.synthetic import write_rows
 from tests.conftest import ROOT, TinyStore
 
-# Ray's least: the outputs of a task that cuts a manifest soon wait for room.
+# Near Ray's least, beside rows of four kilobytes: the outputs of a task that cuts a manifest soon
+# wait for room.
 STORE_BYTES = 80 * 2**20
-ROWS = 8_000
+ROWS = 3_000
+LONG_WAY = "/." * 1900
 
 
 @pytest.mark.ray
@@ -22,13 +26,19 @@ ROWS = 8_000
 def test_a_manifest_of_more_blocks_than_the_store_holds_is_scored(
     tiny_store: TinyStore, tmp_path: Path
 ) -> None:
+    rows = pq.read_table(write_rows(tmp_path, ROWS))
+    long = pc.replace_substring(rows["uri"], "/pictures/", f"{LONG_WAY}/pictures/")
+    place = rows.schema.get_field_index("uri")
+    pq.write_table(
+        rows.set_column(place, rows.schema.field("uri"), long), tmp_path / "long.parquet"
+    )
     score = {
-        "manifest": write_rows(tmp_path, ROWS),
+        "manifest": str(tmp_path / "long.parquet"),
         "bundle": tiny_store.bundle,
         "store": str(tmp_path),
         "run_id": "r",
         "reuse": False,
-        "block_rows": 16,
+        "block_rows": 64,
         "commit_rows": 1024,
     }
     given = {"score": score, "cpus": 2, "object_store_bytes": STORE_BYTES}
