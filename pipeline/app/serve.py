@@ -31,6 +31,7 @@ def serve(config: AppConfig) -> str:
 
     settings = config.model_dump_json()
     # Loaded here, what the pages import doesn't keep the first visitor waiting.
+    import pipeline.app.screen.page  # noqa: F401
     from pipeline.app.desk import desk_of
 
     threading.Thread(target=desk_of(settings).warm, daemon=True).start()

@@ -53,8 +53,12 @@ def engine(place: Place, at: float) -> tuple[int, int]:
 
 
 def moves(slider: Locator) -> list[float]:
-    """Milliseconds from each move to its answer."""
-    return [float(slider.evaluate(MOVE, str(to))) for to in PLACES]
+    """Milliseconds from each move to its answer; half a second lies between two moves."""
+    found = []
+    for to in PLACES:
+        found.append(float(slider.evaluate(MOVE, str(to))))
+        slider.page.wait_for_timeout(500)
+    return found
 
 
 @pytest.mark.parametrize(
