@@ -15,9 +15,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return small_store(tmp_path_factory.mktemp("small"), evil=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chrome() -> Iterator[object]:
-    """A browser."""
+    """A browser, closed behind its tests: while it is open its event loop runs in this thread."""
     from tests.app.browsing import browser
 
     with browser() as opened:

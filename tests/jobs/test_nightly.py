@@ -161,6 +161,7 @@ def test_a_night_too_small_to_be_judged_fails_not_and_is_not_tried_again(tmp_pat
     assert " alpha=0.05\n" in (tmp_path / "calls").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_nights_of_which_no_image_is_scored_go_to_their_end(

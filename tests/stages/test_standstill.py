@@ -21,6 +21,7 @@ ROWS = 3_000
 LONG_WAY = "/." * 1900
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(280)
 def test_a_manifest_of_more_blocks_than_the_store_holds_is_scored(

@@ -194,6 +194,7 @@ def test_a_finished_training_does_nothing_and_refuses_other_settings(trained: Tr
         run_train_classifier(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
