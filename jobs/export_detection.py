@@ -1,7 +1,7 @@
 """Write a manifest's images and boxes as a dataset that ultralytics trains on.
 
 Examples:
-    linescore export_detection --config configs/export_detection.yaml target=/tmp/yolo
+    linescore export_detection --config configs/export_detection.yaml target=yolo-dataset
 """
 
 import sys

@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from jobs import evaluate, report, runs, score
 from jobs.cli import summaries, verbs
 from jobs.completion import SHELLS
 from pipeline.config import parse, parse_runs
-from tests.config.test_help import MODELS
+from tests.config.test_help import MODELS, linescore
 from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment
 from tests.evaluation.tables import SCHEMA, Bench, at_least, row
 
@@ -29,18 +28,6 @@ COMP_CWORD=$((${#COMP_WORDS[@]}-1)); COMPREPLY=()
 _python_argcomplete linescore
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-
-
-def linescore(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        **options,
-    )
 
 
 def test_the_list_of_verbs_says_what_each_does() -> None:
