@@ -38,8 +38,9 @@ quiet_ultralytics()
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-# Logical CPUs, whatever the machine has: pools of every size must find room.
-LOGICAL_CPUS = 8
+# Logical CPUs, whatever the machine has: pools of every size find room, and a job that comes to the
+# cluster starts no more workers than it can use.
+LOGICAL_CPUS = 4
 TINY_SIDE = 64
 # One actor that holds all models: it starts in half the time of three.
 ONE_ACTOR: dict[str, object] = {"fuse_models": True, "pools": {"fused": {"size": 1}}}
@@ -48,6 +49,14 @@ ONE_ACTOR_SET = ("fuse_models=true", "pools.fused.size=1")
 # Linux's numbers: prctl(2), capabilities(7).
 _PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the cluster is marked so: `make test` runs those tests beside the others."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")

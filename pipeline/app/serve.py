@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.tables import storage
 
 SCRIPT = Path(__file__).parent / "entry" / "inspect_store.py"
-_INSTALL = "pip install 'linescore[app]'"
+_INSTALL = "in a clone, python -m pip install --constraint constraints.txt '.[app]'"
 
 
 def serve(config: AppConfig) -> str:

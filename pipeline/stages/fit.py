@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,6 @@ from pipeline.errors import InputError, RunError
 from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.build import BundleBuilder
 from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
-from pipeline.scoring.ingredients import Ingredients, load_ingredients
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
 from pipeline.scoring.rows import failed_rows, fill_columns, usable_rows, without_value
@@ -53,6 +52,9 @@ from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
 from pipeline.tables.schemas import ERRORS, FEATURES
 from pipeline.tables.trained_on import trained_on_bytes
+
+if TYPE_CHECKING:  # it loads torch, which most workers that open this module do without
+    from pipeline.scoring.ingredients import Ingredients
 
 _PROGRESS_S = 10.0
 
@@ -118,6 +120,8 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
 
 
 def _open(config: FitConfig) -> FitWork:
+    from pipeline.scoring.ingredients import load_ingredients
+
     store = storage.absolute(config.store)
     uri = storage.absolute(config.manifest)
     manifest = open_manifest(uri)

@@ -59,7 +59,8 @@ def test_without_streamlit_it_says_what_to_install(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "error: app: needs Streamlit, which isn't installed: pip install 'linescore[app]'\n"
+        "error: app: needs Streamlit, which isn't installed: in a clone, "
+        "python -m pip install --constraint constraints.txt '.[app]'\n"
     )
 
 

@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 from jobs.score import main
 from pipeline.config import ScoreConfig, parse
 
-CPUS_PER_NODE = 3
+CPUS_PER_NODE = 2
 STORE_BYTES = 200 * 1024**2
 
 

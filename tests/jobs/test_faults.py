@@ -260,9 +260,8 @@ def test_a_full_disk_ends_the_run_in_words_and_the_same_command_finishes_it(
 
 
 def test_a_node_is_torn_away_in_the_middle(night: Night, tmp_path: Path) -> None:
-    # Two actors of each kind, so that the nodes' CPUs are spread over and some die with theirs.
-    names = ("detector", "features", "classifier")
-    pools = [f"pools.{name}.{key}" for name in names for key in ("size=2", "num_cpus=0.8")]
+    # Of a node's CPUs an actor takes half: they are spread over the nodes, and one dies with its own.
+    pools = ["fuse_models=true", "pools.fused.size=3", "pools.fused.num_cpus=1"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.jobs.lose_a_node", "3", *night.arguments(tmp_path), *pools],
         cwd=ROOT,

@@ -13,6 +13,7 @@ import pytest
 from pipeline.config import EvaluateConfig
 from pipeline.evaluation.evaluate import run_evaluate
 from pipeline.stages.evaluate import run_evaluate_on_cluster
+from pipeline.tables.labels import Label, append_label, labels_folder
 
 
 def archive(folder: Path) -> None:
@@ -54,6 +55,11 @@ def test_a_cluster_counts_what_one_machine_counts(cluster: str, tmp_path: Path) 
         "sweep": str(tmp_path / "sweep.json"),
     }
     tables = []
+    # People's labels count in every file: 2000 lies in the last one.
+    before = run_evaluate(EvaluateConfig.model_validate(values | {"name": "unlabelled"}))
+    for image, label in ((1000, "good"), (1001, "defect"), (2000, "unsure"), (3001, "defect")):
+        append_label(str(tmp_path), Label(image, label))
+    values["labels"] = labels_folder(str(tmp_path))
     for name, evaluate in (("here", run_evaluate), ("there", run_evaluate_on_cluster)):
         report = evaluate(EvaluateConfig.model_validate(values | {"name": name}))
         tables.append([pq.read_table(report["tables"][t]) for t in ("figures", "sweep")])
@@ -61,3 +67,4 @@ def test_a_cluster_counts_what_one_machine_counts(cluster: str, tmp_path: Path) 
     for ours, theirs in zip(*tables, strict=True):
         assert ours.num_rows > 2
         assert ours.equals(theirs)
+    assert not pq.read_table(before["tables"]["figures"]).equals(tables[0][0])
