@@ -1,6 +1,7 @@
 """Scores on a cluster of three nodes, one of which is torn away in the middle; run by a test.
 
-Arguments: the commits after which the node goes, then the settings of jobs/score.py.
+Arguments: `networks` or `stubs`, the commits after which the node goes, and the settings of
+jobs/score.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ray.cluster_utils import Cluster
 
 from jobs.score import main
 from pipeline.config import ScoreConfig, parse
+from tests.stub_models import models_of
 
 CPUS_PER_NODE = 2
 STORE_BYTES = 200 * 1024**2
@@ -28,17 +30,18 @@ def lose(cluster: Cluster, folder: Path, commits: int) -> None:
 
 
 if __name__ == "__main__":
-    settings = sys.argv[2:]
+    networks, commits, *settings = sys.argv[1:]
     config = parse(ScoreConfig, "", settings)
     cluster = Cluster()
     for _ in range(3):
         cluster.add_node(num_cpus=CPUS_PER_NODE, object_store_memory=STORE_BYTES)
     thread = threading.Thread(
         target=lose,
-        args=(cluster, Path(config.store) / "runs" / str(config.run_id), int(sys.argv[1])),
+        args=(cluster, Path(config.store) / "runs" / str(config.run_id), int(commits)),
         daemon=True,
     )
     thread.start()
-    status = main([*settings, f"ray.address={cluster.address}"])
+    with models_of(networks == "networks"):
+        status = main([*settings, f"ray.address={cluster.address}"])
     cluster.shutdown()
     sys.exit(status)

@@ -23,6 +23,8 @@ from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
 from tests.conftest import ONE_ACTOR, ONE_ACTOR_SET, ROOT, TinyStore, job_environment, save
 from tests.deadly import DECODER, deadly_png
+from tests.stub_models import models_of
+from tests.stub_score import score_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -33,10 +35,21 @@ TABLES = ("scores", "detections", "errors")
 
 @dataclass(frozen=True)
 class Night:
-    """An archive, and the run of it that nothing disturbed."""
+    """An archive, and the run of it that nothing disturbed.
+
+    Attributes:
+        settings: of every run.
+        calm: the store of the undisturbed one.
+        networks: scored by the networks; otherwise by stand-ins that start at once.
+    """
 
     settings: dict[str, object]
     calm: Path
+    networks: bool
+
+    def score(self, store: Path, **changes: object) -> None:
+        with models_of(self.networks):
+            run_score(self.config(store, **changes))
 
     def config(self, store: Path, **changes: object) -> ScoreConfig:
         return ScoreConfig.model_validate(self.settings | {"store": str(store)} | changes)
@@ -53,8 +66,14 @@ class Night:
         assert not list((store / "runs/night").glob("parts/*"))
 
 
-@pytest.fixture(scope="module")
-def night(tiny_store: TinyStore, tmp_path_factory: pytest.TempPathFactory) -> Night:
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["stubs", "networks"],
+)
+def night(
+    request: pytest.FixtureRequest, tiny_store: TinyStore, tmp_path_factory: pytest.TempPathFactory
+) -> Night:
     folder = tmp_path_factory.mktemp("night")
     rng = np.random.default_rng(11)
     for index in range(IMAGES - 1):
@@ -71,8 +90,8 @@ def night(tiny_store: TinyStore, tmp_path_factory: pytest.TempPathFactory) -> Ni
         "block_rows": BLOCK,
         **ONE_ACTOR,  # where an actor is to die there are three
     }
-    calm = Night(settings, folder / "calm")
-    run_score(calm.config(calm.calm))
+    calm = Night(settings, folder / "calm", networks=request.param)
+    calm.score(calm.calm)
     return calm
 
 
@@ -135,7 +154,7 @@ def test_workers_and_actors_die_at_model_load_and_in_the_middle(
         kill_one("ClassifierActor", ended, lambda: commits(tmp_path) > 3)
 
     with meanwhile(kill):
-        run_score(night.config(tmp_path, fuse_models=False))
+        night.score(tmp_path, fuse_models=False)
     night.require_equal(tmp_path)
 
 
@@ -149,14 +168,14 @@ def test_a_model_that_dies_at_every_load_ends_the_run_in_words(
                 process.kill()
 
     with meanwhile(kill), pytest.raises(RunError, match="what is committed is safe"):
-        run_score(night.config(tmp_path, fuse_models=False))
-    run_score(night.config(tmp_path))
+        night.score(tmp_path, fuse_models=False)
+    night.score(tmp_path)
     night.require_equal(tmp_path)
 
 
 def start(night: Night, address: str, store: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "jobs/score.py", *night.arguments(store), *ONE_ACTOR_SET],
+        [*score_command(night.networks), *night.arguments(store), *ONE_ACTOR_SET],
         cwd=ROOT,
         env=job_environment(address),
         stdout=subprocess.PIPE,
@@ -202,7 +221,7 @@ def test_a_part_that_was_damaged_after_its_commit_is_scored_again(
     log.addHandler(caplog.handler)
     try:
         with meanwhile(damage):
-            run_score(night.config(tmp_path))
+            night.score(tmp_path)
     finally:
         log.removeHandler(caplog.handler)
     assert damaged
@@ -251,19 +270,23 @@ def test_a_full_disk_ends_the_run_in_words_and_the_same_command_finishes_it(
         with meanwhile(fill_up), pytest.raises(RunError, match=r"no space left .*make room"):
             if moment == "start":
                 fill(small_disk)
-            run_score(night.config(store, file_rows=2))
+            night.score(store, file_rows=2)
         assert not (store / "published").exists()
         ballast.unlink()
         assert commits(store) >= wanted  # the work so far is not lost
-    run_score(night.config(store))
+    night.score(store)
     night.require_equal(store)
 
 
 def test_a_node_is_torn_away_in_the_middle(night: Night, tmp_path: Path) -> None:
-    # Of a node's CPUs an actor takes half: they are spread over the nodes, and one dies with its own.
+    # An actor takes half of a node's CPUs: they are spread, and one dies with its node.
     pools = ["fuse_models=true", "pools.fused.size=3", "pools.fused.num_cpus=1"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.jobs.lose_a_node", "3", *night.arguments(tmp_path), *pools],
+        [
+            *(sys.executable, "-m", "tests.jobs.lose_a_node"),
+            *("networks" if night.networks else "stubs", "3"),
+            *(*night.arguments(tmp_path), *pools),
+        ],
         cwd=ROOT,
         env=job_environment(None),
         capture_output=True,
@@ -277,7 +300,7 @@ def test_a_node_is_torn_away_in_the_middle(night: Night, tmp_path: Path) -> None
     night.require_equal(tmp_path)
 
 
-def check_deadly_images(tiny: TinyStore, folder: Path, images: int) -> None:
+def check_deadly_images(tiny: TinyStore, folder: Path, images: int, networks: bool) -> None:
     """Two images that kill their decoder, among `images`; on a Ray of the run's own."""
     rng = np.random.default_rng(12)
     for index in range(images - 2):
@@ -295,7 +318,7 @@ def check_deadly_images(tiny: TinyStore, folder: Path, images: int) -> None:
     environment = job_environment(None)
     environment["PYTHONPATH"] = os.pathsep.join([str(DECODER), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, "jobs/score.py", *arguments],
+        [*score_command(networks), *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -315,7 +338,7 @@ def check_deadly_images(tiny: TinyStore, folder: Path, images: int) -> None:
         assert how in told[path]
     # The others come out as if the two had never been there.
     calm = ScoreConfig.model_validate(settings | {"store": str(folder / "calm")} | ONE_ACTOR)
-    with files_away(deadly):
+    with files_away(deadly), models_of(networks):
         run_score(calm)
     for name in ("scores", "detections"):
         found = load_table(str(folder), "night", name)
@@ -334,9 +357,9 @@ def files_away(files: Iterable[Path]) -> Iterator[None]:
 
 
 def test_images_that_kill_their_decoder_are_isolated(tiny_store: TinyStore, tmp_path: Path) -> None:
-    check_deadly_images(tiny_store, tmp_path, 100)
+    check_deadly_images(tiny_store, tmp_path, 100, networks=False)
 
 
 @pytest.mark.slow
 def test_two_deadly_images_among_two_thousand(tiny_store: TinyStore, tmp_path: Path) -> None:
-    check_deadly_images(tiny_store, tmp_path, 2000)
+    check_deadly_images(tiny_store, tmp_path, 2000, networks=True)

@@ -17,6 +17,8 @@ from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
 from tests.conftest import ONE_ACTOR, ONE_ACTOR_SET, ROOT, TinyStore, job_environment, run_job, save
+from tests.stub_models import models_of
+from tests.stub_score import score_command
 
 COMMIT_ROWS = 8
 COMMITS = "commits/*.json"
@@ -54,12 +56,30 @@ def kill_when(command: list[str], pattern: str, folder: Path, files: int, addres
     return count(folder, pattern)
 
 
+def run_again(command: list[str], address: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=job_environment(address),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
 def count(folder: Path, pattern: str) -> int:
     return len(list(folder.glob(pattern)))
 
 
 def check_kills(
-    tiny: TinyStore, address: str, folder: Path, images: int, points: list[float]
+    tiny: TinyStore,
+    address: str,
+    folder: Path,
+    images: int,
+    points: list[float],
+    networks: bool,
 ) -> None:
     archive = noise_archive(folder / "archive", images - 1)
     manifest = run_index(
@@ -69,12 +89,13 @@ def check_kills(
     calm = folder / "calm"
     settings = {"manifest": manifest, "bundle": tiny.bundle, "run_id": "night"}
     settings |= {"commit_rows": COMMIT_ROWS, "block_rows": COMMIT_ROWS}
-    run_score(ScoreConfig.model_validate(settings | {"store": str(calm)} | ONE_ACTOR))
+    with models_of(networks):
+        run_score(ScoreConfig.model_validate(settings | {"store": str(calm)} | ONE_ACTOR))
 
     store = folder / "killed"
     arguments = [f"{key}={value}" for key, value in (settings | {"store": store}).items()]
     arguments += ONE_ACTOR_SET if images < FULL_SIZE else ()
-    command = [sys.executable, "jobs/score.py", *arguments]
+    command = [*score_command(networks), *arguments]
     total = images // COMMIT_ROWS
     seen = 0
     for point in points:
@@ -90,7 +111,7 @@ def check_kills(
     assert kill_when(small, "scores/run=night/*.parquet", store / "tables", 2, address) > 1
     assert not (store / "published/night.json").exists()
 
-    finished = run_job("score", *arguments, address=address)
+    finished = run_again(command, address)
     assert finished.returncode == 0, finished.stderr
     assert "continuing" in finished.stderr
     for name in ("scores", "detections", "errors"):
@@ -102,12 +123,12 @@ def check_kills(
     check_report(store / "runs/night", len(points) + 2, images)
 
     published = (store / "published/night.json").stat().st_mtime_ns
-    again = run_job("score", *arguments, address=address)
+    again = run_again(command, address)
     assert again.returncode == 0
     assert "published already: nothing to do" in again.stdout
     assert (store / "published/night.json").stat().st_mtime_ns == published
 
-    changed = run_job("score", *arguments, "limits.min_side=20", address=address)
+    changed = run_again([*command, "limits.min_side=20"], address)
     assert changed.returncode == 2
     assert "limits.min_side was 16, is now 20" in changed.stderr
     assert "Traceback" not in changed.stderr
@@ -131,7 +152,7 @@ def check_report(folder: Path, attempts: int, images: int) -> None:
 def test_a_run_killed_in_the_middle_and_while_publishing_publishes_the_same_tables(
     tiny_store: TinyStore, cluster: str, tmp_path: Path
 ) -> None:
-    check_kills(tiny_store, cluster, tmp_path, 120, [0.3])
+    check_kills(tiny_store, cluster, tmp_path, 120, [0.3], networks=False)
 
 
 @pytest.mark.slow
@@ -140,7 +161,8 @@ def test_a_run_killed_in_the_middle_and_while_publishing_publishes_the_same_tabl
 def test_a_run_of_400_images_killed_five_times_publishes_the_same_tables(
     tiny_store: TinyStore, cluster: str, tmp_path: Path
 ) -> None:
-    check_kills(tiny_store, cluster, tmp_path, FULL_SIZE, [0.02, 0.25, 0.5, 0.75, 0.95])
+    points = [0.02, 0.25, 0.5, 0.75, 0.95]
+    check_kills(tiny_store, cluster, tmp_path, FULL_SIZE, points, networks=True)
 
 
 @pytest.mark.slow
