@@ -79,7 +79,7 @@ def stubs_for_models(seconds: float = 0.0, load_seconds: float = 0.0) -> Iterato
 
 
 @contextmanager
-def models_of(networks: bool) -> Iterator[None]:
+def models_of(networks: bool, seconds: float = 0.005) -> Iterator[None]:
     """Within it a run has its networks, or stubs slow enough to be killed in the middle."""
-    with nullcontext() if networks else stubs_for_models(seconds=0.005, load_seconds=0.5):
+    with nullcontext() if networks else stubs_for_models(seconds, load_seconds=0.5):
         yield

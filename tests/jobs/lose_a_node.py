@@ -41,7 +41,8 @@ if __name__ == "__main__":
         daemon=True,
     )
     thread.start()
-    with models_of(networks == "networks"):
+    # Tearing a node away takes a moment, in which the run must not end.
+    with models_of(networks == "networks", seconds=0.03):
         status = main([*settings, f"ray.address={cluster.address}"])
     cluster.shutdown()
     sys.exit(status)
