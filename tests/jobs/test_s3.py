@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,6 @@ from pipeline.tables.runs import load_table
 from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment, save
 from tests.faulty_proxy import FAULTS, FaultyProxy, faulty_proxy
 from tests.s3_server import SECRET, access_to, files_below, new_bucket
-from tests.stub_models import models_of
-from tests.stub_score import score_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -51,17 +49,11 @@ class Plant:
 
     def run(self, job: str, *settings: str, status: int = 0, timeout: float = 300) -> str:
         """A job on a Ray of its own, as `python jobs/…` starts it; what it says."""
-        return self.start([sys.executable, f"jobs/{job}.py"], settings, status, timeout)
-
-    def start(
-        self, command: list[str], settings: Sequence[str], status: int = 0, timeout: float = 300
-    ) -> str:
-        """The same, by what starts the job."""
         environment = job_environment(None)
         for name in ("AWS_ENDPOINT_URL", VARIABLE):
             environment.pop(name, None)  # the config alone names the endpoint
         done = subprocess.run(
-            [*command, *settings, *self.settings],
+            [sys.executable, f"jobs/{job}.py", *settings, *self.settings],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -113,16 +105,9 @@ def away_at_the_first_commit(proxy: FaultyProxy, seconds: float) -> threading.Th
     return thread
 
 
-@pytest.mark.parametrize(
-    ("away_s", "networks"), [(3, False), pytest.param(60, True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("away_s", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
-    plant: Plant,
-    s3_server: str,
-    tiny_store: TinyStore,
-    tmp_path: Path,
-    away_s: float,
-    networks: bool,
+    plant: Plant, s3_server: str, tiny_store: TinyStore, tmp_path: Path, away_s: float
 ) -> None:
     """With 5 % of each fault, and the store away for a while in the middle."""
     plant.proxy.rates = FIVE_PERCENT
@@ -130,6 +115,7 @@ def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
     assert "40 images in 40 files, layout mvtec" in said
     assert "1 stray files" in said
     score = (
+        "score",
         f"manifest={plant.store}/manifests/april.parquet",
         f"bundle={tiny_store.bundle}",
         f"store={plant.store}",
@@ -139,8 +125,7 @@ def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
         *ONE_ACTOR_SET,
     )
     watch = away_at_the_first_commit(plant.proxy, away_s)
-    command = score_command(networks)
-    assert "40 images: 40 scored, 0 errors" in plant.start(command, score)
+    assert "40 images: 40 scored, 0 errors" in plant.run(*score)
     watch.join(1)
     assert not watch.is_alive()
     assert set(plant.proxy.done) == set(FAULTS)
@@ -148,13 +133,12 @@ def test_an_archive_in_a_bucket_gives_the_scores_of_the_same_files_on_disk(
 
     from pipeline.stages.score import run_score
 
-    with models_of(networks):
-        run_score(tiny_store.score_config(tmp_path, run_id="april"))
+    run_score(tiny_store.score_config(tmp_path, run_id="april"))
     assert found.equals(load_table(str(tmp_path), "april", "scores").drop_columns(["uri"]))
     assert load_table(plant.store, "april", "detections").equals(
         load_table(str(tmp_path), "april", "detections")
     )
-    assert "published already: nothing to do" in plant.start(command, score)
+    assert "published already: nothing to do" in plant.run(*score)
 
     for key, content in objects(s3_server, plant.uri).items():
         assert SECRET.encode() not in content, key
