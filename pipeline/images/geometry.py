@@ -1,5 +1,6 @@
 """Pixels to the square shapes the models take, and the detector's boxes back to the image."""
 
+import warnings
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,8 @@ LETTERBOX_GREY = 114
 # ultralytics rounds the two halves of an odd padding this way: the smaller half to the left and
 # top, and never by Python's round-half-to-even.
 _HALF_PIXEL_TIE = 0.1
+# Pillow's arrays are read only, of which PyTorch warns; nothing here writes to one.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 def resize_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -278,8 +278,11 @@ def test_uploads_are_scored_and_what_is_no_image_is_told(
         table = page.locator("table.ls", has_text="anomaly_score").first
         table.wait_for()
         rows = table.locator("tbody tr")
-        expect(rows).to_have_count(2)
-        expect(rows.nth(1)).to_contain_text("not_an_image: no-image.png")
+        expect(rows).to_have_count(1)
+        refused = page.locator("table.ls", has_text="why").locator("tbody tr")
+        expect(refused).to_have_count(1)
+        expect(refused).to_contain_text("2 · no-image.png")
+        expect(refused).to_contain_text("not_an_image: no-image.png")
         scorer = UploadScorer("latest", place.store, LimitsConfig())
         (answer,) = scorer.score([Upload("x", image.read_bytes())], "label")
         assert answer.scores is not None

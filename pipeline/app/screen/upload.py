@@ -59,23 +59,27 @@ def show(look: Looking) -> None:
     check_uploads(look.desk.config, uploads)
     with st.spinner(f"scoring {len(uploads)} images"):
         answers = scorer.score(uploads, category)
-    _table(answers)
-    for upload, answer in zip(uploads, answers, strict=True):
+    # A folder may hold the same name twice.
+    many = len(answers) > 1
+    names = [f"{n} · {a.name}" if many else a.name for n, a in enumerate(answers, start=1)]
+    _table(names, answers)
+    for name, upload, answer in zip(names, uploads, answers, strict=True):
         if answer.refused is None:
-            with st.expander(escaped(answer.name), expanded=len(answers) == 1):
+            with st.expander(escaped(name), expanded=not many):
                 _one(look, upload, answer, category)
 
 
-def _table(answers: list[Answer]) -> None:
-    rows = [
-        [
-            answer.name,
-            answer.refused or "scored",
-            *("–" if answer.scores is None else _shown(answer.scores.get(n)) for n in _SCORES),
-        ]
-        for answer in answers
-    ]
-    st.html(markup.table("Uploads", ["file", "result", *_SCORES], rows))
+def _table(names: list[str], answers: list[Answer]) -> None:
+    """The scores that there are, and below them what was refused and why."""
+    pairs = list(zip(names, answers, strict=True))
+    scored = [(name, answer.scores) for name, answer in pairs if answer.scores is not None]
+    there = [n for n in _SCORES if any(scores.get(n) is not None for _, scores in scored)]
+    rows = [[name, *(_shown(scores.get(n)) for n in there)] for name, scores in scored]
+    if rows:
+        st.html(markup.table("Scores", ["file", *there], rows))
+    refused = [[name, answer.refused] for name, answer in pairs if answer.refused is not None]
+    if refused:
+        st.html(markup.table("Not scored", ["file", "why"], refused))
 
 
 def _shown(value: object) -> str:
