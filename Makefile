@@ -26,13 +26,13 @@ unit: $(INSTALLED)
 else
 # Tests on Ray wait for processes that start; the others run beside them.
 unit: $(INSTALLED)
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line unit-on-ray unit-without-ray
+	$(MAKE) --no-print-directory --jobs=2 unit-on-ray unit-without-ray
 endif
 
-unit-on-ray:
+unit-on-ray: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and ray"
 
-unit-without-ray:
+unit-without-ray: $(INSTALLED)
 	$(BIN)/coverage run -m pytest -m "not slow and not ray"
 	$(BIN)/coverage report --fail-under=95
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,7 +32,7 @@ class Stub:
     def __call__(self, rows: pa.Table) -> pa.Table:
         time.sleep(self.seconds * len(rows))
         images, present = unpack(rows.column(model_pools.IMAGE_OF[self.model]))
-        pixels = images.reshape(len(images), -1)
+        pixels = images.reshape(len(images), math.prod(images.shape[1:]))
         columns = getattr(self, f"_{self.model}")(pixels, present, len(rows))
         for name, column in columns.items():
             rows = rows.append_column(name, column)
@@ -40,9 +41,13 @@ class Stub:
     @staticmethod
     def _detector(pixels: np.ndarray, present: np.ndarray, total: int) -> dict[str, pa.Array]:
         found: list[list[dict[str, object]] | None] = [None] * total
-        for row, mean in zip(present, pixels.mean(axis=1), strict=True):
-            values = (0.0, 0.0, float(mean), 1.0, float(mean) / 255, 0, "stub")
-            found[row] = [dict(zip(BOX.names, values, strict=True))]
+        # None to three, the most confident first, as a detector has them.
+        for row, total_light in zip(present, pixels.sum(axis=1, dtype=np.int64), strict=True):
+            mean = float(total_light) / pixels.shape[1]
+            found[row] = [
+                dict(zip(BOX.names, (0.0, 0.0, mean, 1.0, 1 / (n + 2), n, "stub"), strict=True))
+                for n in range(int(total_light) % 4)
+            ]
         return {"boxes": pa.array(found, pa.list_(BOX))}
 
     @staticmethod

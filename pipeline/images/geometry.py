@@ -13,8 +13,6 @@ LETTERBOX_GREY = 114
 # ultralytics rounds the two halves of an odd padding this way: the smaller half to the left and
 # top, and never by Python's round-half-to-even.
 _HALF_PIXEL_TIE = 0.1
-# Pillow's arrays are read only, of which PyTorch warns; nothing here writes to one.
-warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 def resize_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -33,7 +31,9 @@ def resize_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     import torch
     from torch.nn.functional import interpolate
 
-    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    # Pillow's arrays are read only, of which PyTorch warns; nothing here writes to one.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     resized = interpolate(planes, (size, size), mode="bilinear", antialias=True)
     return np.asarray(resized[0].permute(1, 2, 0).contiguous().numpy())
 

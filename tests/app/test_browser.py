@@ -267,28 +267,34 @@ def test_uploads_are_scored_and_what_is_no_image_is_told(
 ) -> None:
     place = small_store(tmp_path, weights=tiny_models.backbone)
     image = next((tmp_path / "archive" / "label" / "test" / "good").glob("*.png"))
+    again = tmp_path / "twice" / image.name
+    again.parent.mkdir()
+    again.write_bytes(image.read_bytes())
     bad = tmp_path / "no-image.png"
     bad.write_bytes(b"no image")
     with running(place, "--allow-uploads", log=tmp_path / "log") as url:
         seen = watched(chrome)
         page = seen.page
         page.goto(f"{url}?page=upload&category=label")
-        page.locator('input[type="file"]').set_input_files([str(image), str(bad)])
+        page.locator('input[type="file"]').set_input_files([str(image), str(again), str(bad)])
         page.get_by_role("button", name="Score", exact=True).click()
         table = page.locator("table.ls", has_text="anomaly_score").first
         table.wait_for()
         rows = table.locator("tbody tr")
-        expect(rows).to_have_count(1)
-        refused = page.locator("table.ls", has_text="why").locator("tbody tr")
+        expect(rows).to_have_count(2)
+        expect(rows.nth(0)).to_contain_text(f"1 · {image.name}")
+        expect(rows.nth(1)).to_contain_text(f"2 · {image.name}")
+        refused = page.locator("table.ls", has_text="Not scored").locator("tbody tr")
         expect(refused).to_have_count(1)
-        expect(refused).to_contain_text("2 · no-image.png")
+        expect(refused).to_contain_text("3 · no-image.png")
         expect(refused).to_contain_text("not_an_image: no-image.png")
         scorer = UploadScorer("latest", place.store, LimitsConfig())
         (answer,) = scorer.score([Upload("x", image.read_bytes())], "label")
         assert answer.scores is not None
         expect(rows.nth(0)).to_contain_text(f"{answer.scores['anomaly_score']:.6g}")
-        page.locator("summary", has_text=image.name).click()
-        expect(page.locator("table.ls", has_text="because")).to_contain_text("anomaly_score")
+        page.locator("summary", has_text=f"2 · {image.name}").click()
+        because = page.locator("table.ls", has_text="because").nth(1)
+        expect(because).to_contain_text("anomaly_score")
         quiet(seen)
     # Nothing of it is kept.
     assert not [f for f in tmp_path.rglob("*") if f.is_file() and "upload" in f.name]

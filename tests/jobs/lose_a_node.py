@@ -23,10 +23,14 @@ STORE_BYTES = 200 * 1024**2
 
 def lose(cluster: Cluster, folder: Path, commits: int) -> None:
     """Removes the node that was added last, without a warning, once so many commits are there."""
-    while len(list(folder.glob("commits/*.json"))) < commits:
+
+    def count() -> int:
+        return len(list(folder.glob("commits/*.json")))
+
+    while count() < commits:
         time.sleep(0.01)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-    print("a node is gone", flush=True)
+    print(f"a node is gone after {count()} commits", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -284,7 +285,7 @@ def test_a_node_is_torn_away_in_the_middle(night: Night, tmp_path: Path) -> None
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.jobs.lose_a_node"),
-            *("networks" if night.networks else "stubs", "3"),
+            *("networks" if night.networks else "stubs", "2"),
             *(*night.arguments(tmp_path), *pools),
         ],
         cwd=ROOT,
@@ -294,7 +295,9 @@ def test_a_node_is_torn_away_in_the_middle(night: Night, tmp_path: Path) -> None
         timeout=300,
         check=False,
     )
-    assert "a node is gone" in done.stdout
+    gone = re.search(r"a node is gone after (\d+) commits", done.stdout)
+    assert gone, done.stdout + done.stderr
+    assert 0 < int(gone[1]) < IMAGES // BLOCK, "the run was over: nothing was lost"
     assert done.returncode == 0, done.stderr
     assert f"{IMAGES} images: {IMAGES - 1} scored, 1 errors" in done.stdout
     night.require_equal(tmp_path)

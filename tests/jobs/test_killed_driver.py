@@ -22,7 +22,7 @@ from tests.stub_score import score_command
 
 COMMIT_ROWS = 8
 COMMITS = "commits/*.json"
-# Images from which on a run has three pools, as by default.
+# Images from which on a run has its networks, in three pools as by default; fewer have stand-ins.
 FULL_SIZE = 400
 
 
@@ -79,7 +79,6 @@ def check_kills(
     folder: Path,
     images: int,
     points: list[float],
-    networks: bool,
 ) -> None:
     archive = noise_archive(folder / "archive", images - 1)
     manifest = run_index(
@@ -89,12 +88,13 @@ def check_kills(
     calm = folder / "calm"
     settings = {"manifest": manifest, "bundle": tiny.bundle, "run_id": "night"}
     settings |= {"commit_rows": COMMIT_ROWS, "block_rows": COMMIT_ROWS}
+    networks = images >= FULL_SIZE
     with models_of(networks):
         run_score(ScoreConfig.model_validate(settings | {"store": str(calm)} | ONE_ACTOR))
 
     store = folder / "killed"
     arguments = [f"{key}={value}" for key, value in (settings | {"store": store}).items()]
-    arguments += ONE_ACTOR_SET if images < FULL_SIZE else ()
+    arguments += () if networks else ONE_ACTOR_SET
     command = [*score_command(networks), *arguments]
     total = images // COMMIT_ROWS
     seen = 0
@@ -152,7 +152,7 @@ def check_report(folder: Path, attempts: int, images: int) -> None:
 def test_a_run_killed_in_the_middle_and_while_publishing_publishes_the_same_tables(
     tiny_store: TinyStore, cluster: str, tmp_path: Path
 ) -> None:
-    check_kills(tiny_store, cluster, tmp_path, 120, [0.3], networks=False)
+    check_kills(tiny_store, cluster, tmp_path, 120, [0.3])
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_a_run_of_400_images_killed_five_times_publishes_the_same_tables(
     tiny_store: TinyStore, cluster: str, tmp_path: Path
 ) -> None:
     points = [0.02, 0.25, 0.5, 0.75, 0.95]
-    check_kills(tiny_store, cluster, tmp_path, FULL_SIZE, points, networks=True)
+    check_kills(tiny_store, cluster, tmp_path, FULL_SIZE, points)
 
 
 @pytest.mark.slow

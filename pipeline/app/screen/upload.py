@@ -59,14 +59,14 @@ def show(look: Looking) -> None:
     check_uploads(look.desk.config, uploads)
     with st.spinner(f"scoring {len(uploads)} images"):
         answers = scorer.score(uploads, category)
-    # A folder may hold the same name twice.
+    # Numbered, for a folder may hold the same name twice.
     many = len(answers) > 1
     names = [f"{n} · {a.name}" if many else a.name for n, a in enumerate(answers, start=1)]
     _table(names, answers)
     for name, upload, answer in zip(names, uploads, answers, strict=True):
         if answer.refused is None:
             with st.expander(escaped(name), expanded=not many):
-                _one(look, upload, answer, category)
+                _one(look, name, upload, answer, category)
 
 
 def _table(names: list[str], answers: list[Answer]) -> None:
@@ -86,14 +86,14 @@ def _shown(value: object) -> str:
     return "–" if value is None else f"{value:.6g}"
 
 
-def _one(look: Looking, upload: Upload, answer: Answer, category: str | None) -> None:
+def _one(look: Looking, name: str, upload: Upload, answer: Answer, category: str | None) -> None:
     limits = look.desk.config.limits
     try:
         found = decode(upload.content, DecodeLimits(limits.max_pixels, limits.min_side))
     except ImageError as error:
         st.error(escaped(error))
         return
-    st.image(large(found.pixels, answer.boxes), caption=escaped(answer.name))
+    st.image(large(found.pixels, answer.boxes), caption=escaped(name))
     # An oracle needs the truth, which nobody knows of an upload.
     policies = [one for one in look.usable.resolved.values() if not one.policy.oracle]
     rows = decisions(answer, policies, category)
