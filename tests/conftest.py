@@ -224,8 +224,15 @@ def run_job(
     job: str, *arguments: str, address: str | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Runs a job as a user does, in a process of its own; on a running cluster if one is named."""
+    return run_command([sys.executable, f"jobs/{job}.py", *arguments], address, timeout)
+
+
+def run_command(
+    command: list[str], address: str | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """Runs what starts a job to its end; on a running cluster if one is named."""
     return subprocess.run(
-        [sys.executable, f"jobs/{job}.py", *arguments],
+        command,
         cwd=ROOT,
         env=job_environment(address),
         capture_output=True,

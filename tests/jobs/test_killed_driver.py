@@ -16,7 +16,16 @@ from pipeline.config import IndexConfig, ScoreConfig
 from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
-from tests.conftest import ONE_ACTOR, ONE_ACTOR_SET, ROOT, TinyStore, job_environment, run_job, save
+from tests.conftest import (
+    ONE_ACTOR,
+    ONE_ACTOR_SET,
+    ROOT,
+    TinyStore,
+    job_environment,
+    run_command,
+    run_job,
+    save,
+)
 from tests.stub_models import models_of
 from tests.stub_score import score_command
 
@@ -54,19 +63,6 @@ def kill_when(command: list[str], pattern: str, folder: Path, files: int, addres
     driver.wait()
     driver.stderr.close()
     return count(folder, pattern)
-
-
-def run_again(command: list[str], address: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=job_environment(address),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 def count(folder: Path, pattern: str) -> int:
@@ -111,7 +107,7 @@ def check_kills(
     assert kill_when(small, "scores/run=night/*.parquet", store / "tables", 2, address) > 1
     assert not (store / "published/night.json").exists()
 
-    finished = run_again(command, address)
+    finished = run_command(command, address)
     assert finished.returncode == 0, finished.stderr
     assert "continuing" in finished.stderr
     for name in ("scores", "detections", "errors"):
@@ -123,12 +119,12 @@ def check_kills(
     check_report(store / "runs/night", len(points) + 2, images)
 
     published = (store / "published/night.json").stat().st_mtime_ns
-    again = run_again(command, address)
+    again = run_command(command, address)
     assert again.returncode == 0
     assert "published already: nothing to do" in again.stdout
     assert (store / "published/night.json").stat().st_mtime_ns == published
 
-    changed = run_again([*command, "limits.min_side=20"], address)
+    changed = run_command([*command, "limits.min_side=20"], address)
     assert changed.returncode == 2
     assert "limits.min_side was 16, is now 20" in changed.stderr
     assert "Traceback" not in changed.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from pipeline.tables import storage
 from pipeline.tables.runs import RunPlaces, load_table
-from tests.conftest import ROOT, TinyStore, job_environment, run_job
+from tests.conftest import TinyStore, run_command, run_job
 from tests.stub_score import score_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -34,15 +33,7 @@ def settings(tiny: TinyStore, store: Path) -> list[str]:
 
 def run_stubs(*given: str) -> None:
     """Scores with stand-ins for the networks: what counts is that all actors find their place."""
-    done = subprocess.run(
-        [*score_command(networks=False), *given],
-        cwd=ROOT,
-        env=job_environment(None),
-        capture_output=True,
-        text=True,
-        timeout=360,
-        check=False,
-    )
+    done = run_command([*score_command(networks=False), *given], timeout=360)
     assert done.returncode == 0, done.stderr
     assert "40 images: 40 scored, 0 errors" in done.stdout
 
