@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from pipeline.errors import InputError
 from pipeline.models.memory import in_batches
@@ -20,6 +22,14 @@ from pipeline.models.specs import DetectorSettings
 # ultralytics stops suppressing boxes after a time, and then drops images' boxes without an
 # error; on a loaded machine that would make results depend on the load.
 _NO_TIME_LIMIT_S = 1e6
+# Of a pixel.
+_LEVELS = 255
+# By which a logit may be below the floor and is decoded all the same: exactness is left to
+# ultralytics, which compares the confidences.
+_SLACK = 0.01
+# Candidates are padded with boxes of no confidence to multiples of it: six would be taken for the
+# output of a network that suppresses boxes itself.
+_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -64,9 +74,10 @@ class Detector:
         self.settings = settings
         self.device = default_device()
         self._model = load_network(weights, what).fuse(verbose=False).eval().requires_grad_(False)
+        self._levels = _take_pixels(self._model)
         cast(self._model, precision).to(self.device)
         self._kind = NUMBER_TYPES[precision]
-        _decode_in_float32(self._model.model[-1])
+        _decode_candidates(self._model.model[-1], settings.confidence_floor)
         self.class_names: dict[int, str] = {int(k): str(v) for k, v in self._model.names.items()}
 
     def detect(self, images: np.ndarray) -> list[Boxes]:
@@ -82,36 +93,86 @@ class Detector:
         from ultralytics.utils.nms import non_max_suppression
 
         # One shape for every batch, for the reason given in `in_fixed_batches`.
-        tensor = padded(images, size, self.device).float().div_(255)
+        tensor = padded(images, size, self.device).to(self._kind)
+        if self._levels != 1:
+            tensor.div_(self._levels)
         with torch.inference_mode():
-            predictions = self._model(tensor.to(self._kind))
-            kept = non_max_suppression(
-                predictions,
-                self.settings.confidence_floor,
-                self.settings.iou,
-                max_det=self.settings.max_detections,
-                max_time_img=_NO_TIME_LIMIT_S,
-                end2end=getattr(self._model, "end2end", False),
-            )
-        return [_boxes(rows.cpu().numpy()) for rows in kept[: len(images)]]
+            predictions = self._model(tensor)[0]
+            kept = [
+                non_max_suppression(
+                    one[None],
+                    self.settings.confidence_floor,
+                    self.settings.iou,
+                    max_det=self.settings.max_detections,
+                    max_time_img=_NO_TIME_LIMIT_S,
+                    end2end=getattr(self._model, "end2end", False),
+                )[0]
+                for one in predictions[: len(images)]
+            ]
+        return [_boxes(rows.cpu().numpy()) for rows in kept]
 
 
-def _decode_in_float32(head: Any) -> None:
-    """Lets a detection head make boxes and confidences in float32, whatever its layers compute in.
+def _take_pixels(network: Any) -> int:
+    """Lets a network take pixels from 0 to 255 instead of 0 to 1, where it begins with a layer.
 
-    A corner at 640 px has steps of 4 px in bfloat16.
+    It's a pass over the batch less, and bfloat16 holds the 256 levels exactly, their 255ths not.
+
+    Returns:
+        By what pixels have still to be divided.
     """
-    decode = head._inference
+    from ultralytics.nn.modules import Conv
+
+    first = network.model[0]
+    if not isinstance(first, Conv):
+        return _LEVELS
+    first.conv.weight.div_(_LEVELS)
+    return 1
+
+
+def _decode_candidates(head: Any, floor: float) -> None:
+    """Lets a detection head decode only what may be confident enough, and that in float32.
+
+    Most anchors of most images are far below the floor, and decoding all takes a tenth of the
+    network's time. A corner at 640 px has steps of 4 px in bfloat16, so boxes and confidences are
+    made in float32, whatever the layers compute in.
+
+    Its output is then a list of (4 + classes, M) float32, one for each image. M depends on that
+    image alone, and so do the last bits of its numbers.
+    """
+    from ultralytics.utils.tal import make_anchors
+
+    # A little below it, as what is left out here is left out for good.
+    least = -math.inf if floor <= 0 else math.inf if floor >= 1 else _logit(floor) - _SLACK
     head.dfl.float()
     head.shape = None  # anchors that came with the weights were cast: they are made anew
+    decode_all = head._inference
 
     def in_float32(found: dict[str, Any]) -> Any:
         # Of the maps only their shapes and type count.
         maps = [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in found["feats"]]
-        boxes, scores = found["boxes"].float(), found["scores"].float()
-        return decode({**found, "boxes": boxes, "scores": scores, "feats": maps})
+        if head.end2end:
+            boxes, scores = found["boxes"].float(), found["scores"].float()
+            return decode_all({**found, "boxes": boxes, "scores": scores, "feats": maps})
+        anchors, strides = (one.transpose(0, 1) for one in make_anchors(maps, head.stride, 0.5))
+        decoded = []
+        maybe = found["scores"].amax(1).float() > least
+        for boxes, scores, chosen in zip(found["boxes"], found["scores"], maybe, strict=True):
+            places = chosen.nonzero()[:, 0]
+            confidence = scores[:, places].float().sigmoid()
+            # A convolution takes no image without pixels.
+            corners = confidence.new_empty((4, 0))
+            if len(places):
+                distances = head.dfl(boxes[None, :, places].float())
+                relative = head.decode_bboxes(distances, anchors[None, :, places])
+                corners = relative[0] * strides[:, places]
+            decoded.append(pad(torch.cat([corners, confidence]), (0, -len(places) % _STEP)))
+        return decoded
 
     head._inference = in_float32
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def _boxes(rows: np.ndarray) -> Boxes:
@@ -142,6 +203,7 @@ def load_network(weights: Path, what: str) -> Any:
         InputError: the file is no such checkpoint.
     """
     require_quiet()
+    from ultralytics.nn.modules import Detect, v10Detect
     from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
     try:
@@ -153,4 +215,7 @@ def load_network(weights: Path, what: str) -> Any:
         ) from None
     if not isinstance(model, DetectionModel):
         raise InputError(f"{what}: holds a {type(model).__name__}; only detection models are used")
+    head = type(model.model[-1])
+    if head not in (Detect, v10Detect):
+        raise InputError(f"{what}: its head is a {head.__name__}; only detection heads are used")
     return model

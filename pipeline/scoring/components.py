@@ -13,7 +13,8 @@ from pipeline.tables import storage
 # How images are decoded and resized and networks computed, as a number that is raised with every
 # change of a score, however small: rows of two versions are not mixed by reuse, nor in a run.
 # 2: JPEG by OpenCV, halved squares by PyTorch, batch norms folded.
-ARITHMETIC = 2
+# 3: detectors take pixels from 0 to 255 and decode only what may be confident enough.
+ARITHMETIC = 3
 
 
 def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,11 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from scipy.linalg import solve_triangular
 from torch import Tensor, nn
@@ -25,35 +22,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.models import resnet18
 
 from pipeline.models.detector import quiet_ultralytics
+from tests.benchmarks.bare_images import Task, pair
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GRIDS = (4, 8)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the loop is to do; travels as JSON.
-
-    Attributes:
-        files: images.
-        bundle: the bundle's folder.
-        square, letterboxed: sides in px.
-        batch: images per pass of the ResNets and the detector.
-        threads: of the arithmetic.
-        workers: processes that decode; 0: the loop itself.
-        precision: float32 or bfloat16.
-        category: of all images.
-    """
-
-    files: list[str]
-    bundle: str
-    square: int
-    letterboxed: int
-    batch: int
-    threads: int
-    workers: int
-    precision: str
-    category: str
 
 
 class Images(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
@@ -66,23 +38,7 @@ class Images(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         return len(self._task.files)
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        cv2.setNumThreads(1)
-        with Image.open(self._task.files[place]) as file:
-            image = file.convert("RGB")
-        side = self._task.square
-        square = np.array(image.resize((side, side), Image.Resampling.BILINEAR))
-        return square, boxed(np.asarray(image), self._task.letterboxed)
-
-
-def boxed(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Scaled to fit, centred on grey."""
-    height, width = pixels.shape[:2]
-    scale = min(size / height, size / width)
-    wide, high = round(width * scale), round(height * scale)
-    canvas = np.full((size, size, 3), 114, np.uint8)
-    left, top = (size - wide) // 2, (size - high) // 2
-    canvas[top : top + high, left : left + wide] = cv2.resize(pixels, (wide, high))
-    return canvas
+        return pair(self._task, place)
 
 
 def batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from pipeline.models.detector import quiet_ultralytics
 from pipeline.scoring.bundle import open_bundle
 from tests.benchmarks.apart import ROOT, result_of
 from tests.benchmarks.archive import write_pictures
-from tests.benchmarks.bare_loop import Task
+from tests.benchmarks.bare_images import Task
 from tests.benchmarks.ratios import Ratio, in_turns
 
 BATCH = 16

@@ -18,7 +18,8 @@ from pipeline.stages.columns import pack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.model_pools import ACTORS, FUSED, pool_stages
 from pipeline.stages.pools import ActorSettings
-from tests.benchmarks.bare_loop import Loop, Task
+from tests.benchmarks.bare_images import Task
+from tests.benchmarks.bare_loop import Loop
 from tests.benchmarks.ratios import Ratio, in_turns, speed
 from tests.benchmarks.scoring import BATCH, Plant, fit, plant
 from tests.benchmarks.scoring import SQUARE as SIDE

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.benchmarks.apart import result_of
-from tests.benchmarks.scoring import BATCH, fit, plant
+from tests.benchmarks.bare_images import Task
+from tests.benchmarks.scoring import BATCH, SQUARE, fit, plant
 
 # Run in a process of its own, so that nothing is loaded yet.
 _PROBE = """
@@ -45,14 +48,26 @@ print(json.dumps(marks))
 """
 
 
-def measure(
-    turns: int, letterboxed: int = 640, precision: str = "float32"
-) -> list[dict[str, float]]:
-    """Seconds from the start at which each step was done, for each turn."""
-    found = []
+@dataclass(frozen=True)
+class Start:
+    """What the starts took.
+
+    Attributes:
+        own: seconds from the start at which each step was done, for each turn.
+        bare: seconds to the first scored block of the same models without this project.
+    """
+
+    own: tuple[dict[str, float], ...]
+    bare: tuple[float, ...]
+
+
+def measure(turns: int, letterboxed: int = 640, precision: str = "float32") -> Start:
+    """Our start and a bare one, in turns, on the same images and models."""
+    own, bare = [], []
     with tempfile.TemporaryDirectory(prefix="linescore-bench-") as name:
         made = plant(Path(name), 64, 1024, "jpeg")
         bundle = fit(made, letterboxed, precision)
+        task = Task(list(made.files), bundle, SQUARE, letterboxed, BATCH, 1, 0, precision, "part")
         for turn in range(turns):
             settings = {
                 "manifest": made.manifest,
@@ -63,16 +78,22 @@ def measure(
                 "block_rows": BATCH,
                 "commit_rows": BATCH,
             }
-            found.append(_probe(settings))
+            own.append(_marks("-c", _PROBE, environment={"CONFIG": json.dumps(settings)}))
+            bare.append(_marks("-m", "tests.benchmarks.bare_start", given=asdict(task))["seconds"])
+    return Start(tuple(own), tuple(bare))
+
+
+def _marks(
+    *arguments: str, given: object = None, environment: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    started = {"STARTED": repr(time.time())}
+    found: dict[str, float] = result_of(
+        *arguments, given=given, environment=started | dict(environment or {})
+    )
     return found
 
 
-def _probe(settings: dict[str, object]) -> dict[str, float]:
-    given = {"STARTED": repr(time.time()), "CONFIG": json.dumps(settings)}
-    marks: dict[str, float] = result_of("-c", _PROBE, environment=given)
-    return marks
-
-
 if __name__ == "__main__":
-    for marks in measure(2):
-        print({name: round(value, 2) for name, value in marks.items()})
+    start = measure(3)
+    for marks, other in zip(start.own, start.bare, strict=True):
+        print({name: round(value, 2) for name, value in marks.items()}, "bare", round(other, 2))

@@ -13,7 +13,7 @@ import pytest
 from pipeline.images.decode import decode
 from tests.benchmarks import growing, ledger
 from tests.benchmarks.archive import encoded, with_comment, write_pictures
-from tests.benchmarks.bare_loop import boxed
+from tests.benchmarks.bare_images import boxed
 from tests.benchmarks.decoding import CASES, OTHERS
 from tests.benchmarks.ratios import Ratio, as_markdown, in_turns
 from tests.benchmarks.scoring import middle_speed
