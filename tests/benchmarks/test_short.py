@@ -77,11 +77,11 @@ def test_the_ledger_counts_every_row() -> None:
 @pytest.mark.ray
 @pytest.mark.timeout(200)
 def test_a_run_with_stubs_is_the_whole_job(tiny_store: TinyStore, tmp_path: Path) -> None:
-    manifest = write_rows(tmp_path, 500)
+    manifest = write_rows(tmp_path, 160)
     score = growing.settings(tmp_path, tiny_store.bundle, manifest, "r")
     seen = run(StubTask(score | {"block_rows": 32, "commit_rows": 64, "fuse_models": True}))
-    assert seen.images["manifest"] == seen.images["scored"] == seen.images["decoded"] == 500
-    assert seen.commits[-1][1] == 500
+    assert seen.images["manifest"] == seen.images["scored"] == seen.images["decoded"] == 160
+    assert seen.commits[-1][1] == 160
     assert min(seen.driver, seen.worker) > 0
 
 

@@ -23,6 +23,7 @@ from pipeline.tables.runs import load_table
 from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment, save
 from tests.faulty_proxy import FAULTS, FaultyProxy, faulty_proxy
 from tests.s3_server import SECRET, access_to, files_below, new_bucket
+from tests.stub_score import score_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -49,11 +50,15 @@ class Plant:
 
     def run(self, job: str, *settings: str, status: int = 0, timeout: float = 300) -> str:
         """A job on a Ray of its own, as `python jobs/…` starts it; what it says."""
+        return self.command([sys.executable, f"jobs/{job}.py", *settings], status, timeout)
+
+    def command(self, command: list[str], status: int = 0, timeout: float = 300) -> str:
+        """The same of any command that takes a job's settings."""
         environment = job_environment(None)
         for name in ("AWS_ENDPOINT_URL", VARIABLE):
             environment.pop(name, None)  # the config alone names the endpoint
         done = subprocess.run(
-            [sys.executable, f"jobs/{job}.py", *settings, *self.settings],
+            [*command, *self.settings],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -154,16 +159,10 @@ def test_a_manifest_whose_images_are_gone_stops_the_run(
     place = rows.schema.get_field_index("uri")
     manifest = f"{plant.store}/manifests/may.parquet"
     write_manifest(manifest, rows.set_column(place, rows.schema.field("uri"), pa.array(gone)))
-    said = plant.run(
-        "score",
-        f"manifest={manifest}",
-        f"bundle={tiny_store.bundle}",
-        f"store={plant.store}",
-        "run_id=may",
-        "models.detector=false",
-        "models.features=false",
-        status=1,
-    )
+    # No image reaches a model.
+    settings = (f"bundle={tiny_store.bundle}", f"store={plant.store}", "run_id=may")
+    command = [*score_command(networks=False), f"manifest={manifest}", *settings, *ONE_ACTOR_SET]
+    said = plant.command(command, status=1)
     assert "max_unreachable: the files of" in said
     assert "Traceback" not in said
     assert not storage.exists(f"{plant.store}/published/may.json")

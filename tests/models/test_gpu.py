@@ -1,0 +1,81 @@
+"""On a GPU: the numbers of the processor, batches that are given up by themselves, shared cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.models import backbone, classifier, detector
+from pipeline.models.backbone import Backbone
+from pipeline.models.classifier import Classifier
+from pipeline.models.detector import Detector
+from pipeline.models.specs import DetectorSettings, FeatureLayout
+from pipeline.stages.score import run_score
+from pipeline.tables.runs import load_table
+from tests.conftest import TinyModels, TinyStore
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine"),
+]
+
+LAYOUT = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
+# Sums in another order, without TensorFloat-32.
+NEAR = 1e-3
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(8).integers(0, 256, (5, 96, 96, 3), np.uint8)
+
+
+def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (backbone, classifier, detector):
+        monkeypatch.setattr(module, "default_device", lambda: torch.device("cpu"))
+
+
+def test_features_and_logits_are_those_of_the_processor(
+    tiny_models: TinyModels, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = load_file(tiny_models.backbone)
+    theirs = Backbone(state, LAYOUT, 4), Classifier(state, 4)
+    assert theirs[0].device.type == "cuda"
+    on_the_processor(monkeypatch)
+    ours = Backbone(state, LAYOUT, 4), Classifier(state, 4)
+    assert ours[0].device.type == "cpu"
+    for name in ("cells", "pooled"):
+        a, b = (
+            getattr(one.features(images), name).astype(np.float64) for one in (theirs[0], ours[0])
+        )
+        assert np.linalg.norm(a - b) / np.linalg.norm(b) < NEAR, name
+    logits = [one.defect_logits(images) for one in (theirs[1], ours[1])]
+    np.testing.assert_allclose(*logits, rtol=NEAR, atol=NEAR)
+
+
+def test_boxes_are_those_of_the_processor(
+    tiny_models: TinyModels, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DetectorSettings(96, 1e-4, 0.7, 50, 4)
+    theirs = Detector(tiny_models.detector, settings, "x").detect(images)
+    on_the_processor(monkeypatch)
+    ours = Detector(tiny_models.detector, settings, "x").detect(images)
+    for a, b in zip(theirs, ours, strict=True):
+        assert a.confidence.max() == pytest.approx(b.confidence.max(), rel=NEAR)
+        assert len(a.confidence) == pytest.approx(len(b.confidence), abs=3)
+
+
+def test_two_actors_share_a_card_and_give_the_tables_of_one(
+    tiny_store: TinyStore, tmp_path: Path
+) -> None:
+    tables = []
+    for size in (1, 2):
+        pools = {"fused": {"size": size, "num_gpus": 0.5}}
+        store = tmp_path / str(size)
+        report = run_score(tiny_store.score_config(store, run_id="r", pools=pools))
+        assert report["pools"]["fused"]["num_gpus"] == 0.5
+        tables.append(load_table(str(store), "r", "scores"))
+    assert tables[0].equals(tables[1])
