@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit acceptance bench docs reference lock clean
+.PHONY: demo test check unit unit-on-ray unit-without-ray acceptance bench docs reference lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/demo.py $(DEMO)
@@ -20,8 +20,21 @@ check: $(INSTALLED)
 	$(BIN)/deptry .
 	$(BIN)/codespell
 
+ifdef TESTS
 unit: $(INSTALLED)
-	$(BIN)/coverage run -m pytest -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+else
+# Tests on Ray wait for processes that start: the others run beside them where there are two cores.
+unit: $(INSTALLED)
+	if $(BIN)/python -m tests.side_by_side; then jobs=2; else jobs=1; fi; \
+	$(MAKE) --no-print-directory --keep-going --output-sync=line --jobs=$$jobs unit-on-ray unit-without-ray
+endif
+
+unit-on-ray: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and ray"
+
+unit-without-ray: $(INSTALLED)
+	$(BIN)/coverage run -m pytest -m "not slow and not ray"
 	$(BIN)/coverage report --fail-under=95
 
 # The same checks at their full size.

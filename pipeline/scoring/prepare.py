@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from pipeline.config import LimitsConfig
 from pipeline.errors import InputError, RunError
 from pipeline.images.decode import DecodedImage, DecodeLimits, ImageError, decode
 from pipeline.images.facts import ImageFacts, image_facts
@@ -21,6 +20,9 @@ from pipeline.images.geometry import letterbox, resize_square
 from pipeline.tables import storage
 from pipeline.tables.patience import StoreAwayError, StoreBrokenError
 from pipeline.tables.store_errors import no_access
+
+if TYPE_CHECKING:  # every worker opens this module, and none needs the configs
+    from pipeline.config import LimitsConfig
 
 # An uncompressed RGB image of the largest size that is decoded has 600 MB.
 MAX_BYTES = 1_000_000_000

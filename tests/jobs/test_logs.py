@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, TinyStore, job_environment
+from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment
 
 FIELDS = {"time", "level", "message", "job", "run_id", "logger"}
 
@@ -43,7 +43,7 @@ def test_a_run_logs_json_and_prints_as_ever(
 ) -> None:
     settings = [f"manifest={tiny_store.manifest}", f"bundle={tiny_store.bundle}"]
     settings += [f"store={tmp_path}", "progress_s=0.01", "commit_rows=8", "block_rows=8"]
-    done = run(["jobs/score.py", *settings, "models.detector=false"], cluster)
+    done = run(["jobs/score.py", *settings, "models.detector=false", *ONE_ACTOR_SET], cluster)
     assert done.returncode == 0, done.stderr
     found = lines(done)
     assert {line["job"] for line in found} == {"score"}

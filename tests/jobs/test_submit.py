@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tables.runs import load_table
-from tests.conftest import ROOT, TinyStore, job_environment
+from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -88,7 +88,7 @@ def test_a_submitted_job_scores_and_its_exit_status_tells_how_it_went(
     tiny_store: TinyStore, head: str, tmp_path: Path
 ) -> None:
     settings = [f"manifest={tiny_store.manifest}", f"bundle={tiny_store.bundle}"]
-    done = submit(head, *settings, f"store={tmp_path}", "run_id=night")
+    done = submit(head, *settings, *ONE_ACTOR_SET, f"store={tmp_path}", "run_id=night")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 images: 40 scored, 0 errors" in done.stdout
     assert load_table(str(tmp_path), "night", "scores").num_rows == 40

@@ -13,11 +13,11 @@ from tests.conftest import ROOT, job_environment
 NETWORKS = ("torch", "torchvision", "ultralytics", "sklearn")
 
 
-@pytest.mark.parametrize("job", ["index", "fit", "score", "split", "evaluate"])
-def test_a_worker_of_the_job_loads_no_network_before_it_needs_one(job: str) -> None:
+def loaded(modules: list[str], among: tuple[str, ...]) -> list[str]:
+    """Which of these a fresh Python has loaded after it has opened the modules."""
     program = (
-        f"import sys, pipeline.stages.{job}, pipeline.stages.decode, pipeline.stages.pools\n"
-        f"print(sorted(set({NETWORKS}) & set(sys.modules)))"
+        f"import sys, {', '.join(modules)}\n"
+        f"print(','.join(sorted(set({among}) & set(sys.modules))))"
     )
     found = subprocess.run(
         [sys.executable, "-c", program],
@@ -27,4 +27,18 @@ def test_a_worker_of_the_job_loads_no_network_before_it_needs_one(job: str) -> N
         env=job_environment(None) | {"PYTHONPATH": str(ROOT)},
         check=False,
     )
-    assert found.stdout.strip() == "[]", found.stderr
+    assert found.returncode == 0, found.stderr
+    return [name for name in found.stdout.strip().split(",") if name]
+
+
+OPENED = ["pipeline.stages.decode", "pipeline.stages.pools", "pipeline.stages.timing"]
+
+
+@pytest.mark.parametrize("job", ["index", "fit", "score", "split", "evaluate"])
+def test_a_worker_of_the_job_loads_no_network_before_it_needs_one(job: str) -> None:
+    assert loaded([f"pipeline.stages.{job}", *OPENED], NETWORKS) == []
+
+
+def test_what_every_worker_of_a_run_opens_reads_no_config() -> None:
+    assert loaded(OPENED, ("pipeline.config", "pydantic")) == []
+    assert loaded(["pipeline.stages.score"], ("pipeline.config",)) == ["pipeline.config"]

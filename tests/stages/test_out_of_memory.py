@@ -45,7 +45,7 @@ def hungry_actor() -> type:
     return HungryActor
 
 
-@pytest.mark.parametrize("block_rows", [8, 1])
+@pytest.mark.parametrize("block_rows", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_image_that_finds_no_memory_is_a_row_of_errors_and_the_others_are_scored(
     tiny_store: TinyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_rows: int
 ) -> None:

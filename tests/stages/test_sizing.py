@@ -84,7 +84,7 @@ def test_a_long_run_measures_and_says_what_it_chose(
     monkeypatch.setattr(sizing, "LEAST_IMAGES", 1)
     # All of the cluster's: actors of the test before may hold some for another moment.
     for module in (sizing, scoring_run):
-        monkeypatch.setattr(module, "free_cpus", lambda: 8.0)
+        monkeypatch.setattr(module, "free_cpus", lambda: 5.0)
     monkeypatch.setattr(sizing.log, "propagate", True)
     with caplog.at_level("INFO", logger="linescore"):
         report = run_score(
@@ -100,7 +100,7 @@ def test_a_long_run_measures_and_says_what_it_chose(
     for name, size in sizes.items():
         assert f"{name} {size}" in said
     assert sizes["classifier"] == 1
-    assert sum(sizes.values()) <= 7
+    assert sum(sizes.values()) <= 4
     assert load_table(str(tmp_path), "r", "scores").num_rows == report["images"]["scored"] == 40
 
 
