@@ -1,7 +1,7 @@
-"""Ends with 0 where two processes compute nearly twice what one does, with 1 where they share a core.
+"""Ends with 0 where two processes compute nearly twice what one does, else with 1.
 
-`make test` asks it whether the tests on Ray and the others may run at the same time: two threads of
-one core gain nothing by it, and waits run out.
+`make test` asks it whether the tests on Ray and the others may run at the same time: two threads
+of one core gain nothing by it, and waits run out.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -48,7 +50,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     wait_for(dashboard, node)
     yield f"http://127.0.0.1:{dashboard}"
-    node.terminate()
+    # Asked to end, it waits half a minute for its job server, and leaves processes behind; the
+    # group is its own.
+    os.killpg(node.pid, signal.SIGKILL)
     node.wait(60)
     log.close()
 
