@@ -27,7 +27,7 @@ else
 # Tests on Ray wait for processes that start: the others run beside them where there are two cores.
 unit: $(INSTALLED)
 	if $(BIN)/python -m tests.side_by_side; then jobs=2; else jobs=1; fi; \
-	$(MAKE) --no-print-directory --keep-going --output-sync=line --jobs=$$jobs unit-on-ray unit-without-ray
+	$(MAKE) --no-print-directory --keep-going --jobs=$$jobs unit-on-ray unit-without-ray
 endif
 
 unit-on-ray: $(INSTALLED)

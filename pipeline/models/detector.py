@@ -69,11 +69,14 @@ class Detector:
         """Loads the weights.
 
         Raises:
-            InputError: the file is not an ultralytics detection checkpoint.
+            InputError: the file is not an ultralytics detection checkpoint, or one whose boxes
+                come with masks, angles or keypoints.
         """
         self.settings = settings
         self.device = default_device()
-        self._model = load_network(weights, what).fuse(verbose=False).eval().requires_grad_(False)
+        network = load_network(weights, what)
+        _require_boxes_alone(network.model[-1], what)
+        self._model = network.fuse(verbose=False).eval().requires_grad_(False)
         self._levels = _take_pixels(self._model)
         cast(self._model, precision).to(self.device)
         self._kind = NUMBER_TYPES[precision]
@@ -112,6 +115,17 @@ class Detector:
         return [_boxes(rows.cpu().numpy()) for rows in kept]
 
 
+def _require_boxes_alone(head: Any, what: str) -> None:
+    """Raises InputError for heads that add masks, angles or keypoints to their boxes."""
+    from ultralytics.nn.modules import Detect
+
+    if type(head)._inference is not Detect._inference:
+        raise InputError(
+            f"{what}: its head is a {type(head).__name__}, whose boxes come with masks, angles or "
+            "keypoints; give a detection checkpoint, such as yolov8n.pt"
+        )
+
+
 def _take_pixels(network: Any) -> int:
     """Lets a network take pixels from 0 to 255 instead of 0 to 1, where it begins with a layer.
 
@@ -132,12 +146,13 @@ def _take_pixels(network: Any) -> int:
 def _decode_candidates(head: Any, floor: float) -> None:
     """Lets a detection head decode only what may be confident enough, and that in float32.
 
-    Most anchors of most images are far below the floor, and decoding all takes a tenth of the
-    network's time. A corner at 640 px has steps of 4 px in bfloat16, so boxes and confidences are
+    Most anchors of most images are far below the floor, and decoding all of them takes long
+    (docs/speed.md). A corner at 640 px has steps of 4 px in bfloat16, so boxes and confidences are
     made in float32, whatever the layers compute in.
 
     Its output is then a list of (4 + classes, M) float32, one for each image. M depends on that
-    image alone, and so do the last bits of its numbers.
+    image alone, and so do the last bits of its numbers. A head that suppresses boxes itself, as
+    YOLOv10's may, has chosen its anchors: they are all decoded.
     """
     from ultralytics.utils.tal import make_anchors
 
@@ -203,7 +218,6 @@ def load_network(weights: Path, what: str) -> Any:
         InputError: the file is no such checkpoint.
     """
     require_quiet()
-    from ultralytics.nn.modules import Detect, v10Detect
     from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
     try:
@@ -215,7 +229,4 @@ def load_network(weights: Path, what: str) -> Any:
         ) from None
     if not isinstance(model, DetectionModel):
         raise InputError(f"{what}: holds a {type(model).__name__}; only detection models are used")
-    head = type(model.model[-1])
-    if head not in (Detect, v10Detect):
-        raise InputError(f"{what}: its head is a {head.__name__}; only detection heads are used")
     return model

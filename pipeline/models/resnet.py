@@ -41,10 +41,7 @@ class Trunk(nn.Module):
 
     def __init__(self, state: Mapping[str, Tensor], last_layer: str, what: str) -> None:
         super().__init__()
-        # Random weights, which nobody asks for, would take longer to draw than to load.
-        with torch.device("meta"):
-            full = resnet18(weights=None)
-        full.to_empty(device="cpu")
+        full = resnet18(weights=None)
         fill(full, state, unused_after(last_layer), what)
         self.stem = nn.Sequential(full.conv1, full.bn1, full.relu, full.maxpool)
         self.layers = nn.ModuleDict(

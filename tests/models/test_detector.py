@@ -45,6 +45,8 @@ def saved(folder: Path, plan: str, seed: int = 5) -> Path:
                 value.fill_(-1)
             if ("cv3." in name or "cv2." in name) and name.endswith(".2.weight"):
                 value.normal_(0, 0.1)
+    if "v10" in plan:
+        model.end2end = True
     file = folder / f"{plan}.pt"
     torch.save({"model": model}, file)
     return file
@@ -76,7 +78,9 @@ def plain_boxes(file: Path, images: np.ndarray, floor: float) -> list[np.ndarray
     return found
 
 
-def assert_equal_boxes(found: Sequence[Boxes], wanted: Sequence[np.ndarray]) -> None:
+def assert_equal_boxes(
+    found: Sequence[Boxes], wanted: Sequence[np.ndarray], px: float = 0.02
+) -> None:
     assert len(found) == len(wanted)
     for boxes, rows in zip(found, wanted, strict=True):
         assert len(boxes.confidence) == len(rows)
@@ -86,7 +90,7 @@ def assert_equal_boxes(found: Sequence[Boxes], wanted: Sequence[np.ndarray]) -> 
         theirs = rows * [1, 1, 1, 1, 1e2, 1e3]
         apart = np.abs(mine[:, None] - theirs[None]).max(axis=2)
         # In px: sharp distributions over distances make much of a last bit.
-        assert apart.min(axis=1).max() < 0.02
+        assert apart.min(axis=1).max() < px
         assert len(set(apart.argmin(axis=1).tolist())) == len(rows)
         assert (np.diff(boxes.confidence) <= 0).all()
 
@@ -98,9 +102,50 @@ def test_candidates_give_the_boxes_that_all_anchors_give(
 ) -> None:
     file, images = saved(tmp_path, plan), pictures(6)
     wanted = plain_boxes(file, images, floor)
-    # Some anchors are below the floor, others are above it.
     assert sum(map(len, wanted)) > 6
-    assert_equal_boxes(Detector(file, settings_of(floor), "x").detect(images), wanted)
+    detector = Detector(file, settings_of(floor), "x")
+    assert detector._model.end2end == ("v10" in plan)
+    assert_equal_boxes(detector.detect(images), wanted)
+
+
+def decoded(detector: Detector, image: np.ndarray) -> torch.Tensor:
+    """(4 + classes, M): what the head makes of one image."""
+    with torch.inference_mode():
+        found: torch.Tensor = detector._model(torch.from_numpy(image).permute(2, 0, 1)[None] * 1.0)[
+            0
+        ][0]
+    return found
+
+
+def test_what_is_far_below_the_floor_is_not_decoded(tmp_path: Path) -> None:
+    file, image = saved(tmp_path, "yolov8n"), pictures(1)[0]
+    every, few = (decoded(Detector(file, settings_of(f), "x"), image) for f in (0.0, 0.6))
+    assert every.shape[1] == (SIDE // 8) ** 2 + (SIDE // 16) ** 2 + (SIDE // 32) ** 2 + 4
+    confident = int((every[4:].amax(0) > 0.6).sum())
+    assert 0 < confident <= few.shape[1] < every.shape[1] / 2
+
+
+def test_six_candidates_are_not_taken_for_boxes_that_are_suppressed_already(
+    tmp_path: Path,
+) -> None:
+    file, images = saved(tmp_path, "yolov8n"), pictures(1)
+    best = decoded(Detector(file, settings_of(0.0), "x"), images[0])[4:].amax(0)
+    ordered = best.sort(descending=True).values
+    floor = float(ordered[5] + ordered[6]) / 2
+    # Wider apart than what is decoded below the floor, in logits.
+    assert ordered[5] - ordered[6] > 0.01
+    candidates = Detector(file, settings_of(floor), "x")
+    assert decoded(candidates, images[0]).shape[1] == 8
+    assert_equal_boxes(candidates.detect(images), plain_boxes(file, images, floor))
+
+
+def test_a_network_that_begins_otherwise_gets_pixels_from_0_to_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, images = saved(tmp_path, "yolov8n"), pictures(3)
+    wanted = plain_boxes(file, images, 0.3)
+    monkeypatch.setattr("ultralytics.nn.modules.Conv", type("Another", (), {}))
+    assert_equal_boxes(Detector(file, settings_of(0.3), "x").detect(images), wanted)
 
 
 def test_nothing_is_confident_enough(tmp_path: Path) -> None:
@@ -133,5 +178,7 @@ def test_the_most_confident_boxes_are_kept(tmp_path: Path, most: int) -> None:
 @pytest.mark.parametrize("task", ["seg", "pose", "obb"])
 def test_networks_of_other_tasks_are_refused(tmp_path: Path, task: str) -> None:
     file = saved(tmp_path, f"yolov8n-{task}")
-    with pytest.raises(InputError, match=r"weights: its head is a \w+; only detection heads"):
-        load_network(file, "weights")
+    with pytest.raises(
+        InputError, match=r"weights: its head is a \w+, .*give a detection checkpoi"
+    ):
+        Detector(file, settings_of(0.3), "weights")

@@ -99,7 +99,7 @@ def score_real(shared: Path, folder: Path, detector_side: int, tiles: int = 1) -
             features=PoolConfig(size=1),
         )
     )
-    # With all tiles by three pools, as by default, and with some of them by two fused actors.
+    # All tiles by three pools, some of them by two fused actors, which start sooner.
     fused = {} if tiles == 1 else {"fuse_models": True, "pools": {"fused": {"size": 2}}}
     values = {"manifest": index["manifest"], "bundle": fit["bundle"], "store": store}
     config = ScoreConfig.model_validate(values | {"run_id": "real", "fuse_models": False} | fused)
