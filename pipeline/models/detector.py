@@ -40,11 +40,13 @@ class Boxes:
         corners: (M, 4) float32: x_min, y_min, x_max, y_max in px of the letterboxed square.
         confidence: (M,) float32.
         class_id: (M,) int32.
+        finite: false where the network gave no number for an anchor: which boxes lack isn't known.
     """
 
     corners: np.ndarray
     confidence: np.ndarray
     class_id: np.ndarray
+    finite: bool = True
 
 
 def quiet_ultralytics() -> None:
@@ -112,7 +114,8 @@ class Detector:
                 )[0]
                 for one in predictions[: len(images)]
             ]
-        return [_boxes(rows.cpu().numpy()) for rows in kept]
+        finite = [bool(one.isfinite().all()) for one in predictions[: len(images)]]
+        return [_boxes(rows.cpu().numpy(), known) for rows, known in zip(kept, finite, strict=True)]
 
 
 def _require_boxes_alone(head: Any, what: str) -> None:
@@ -170,7 +173,8 @@ def _decode_candidates(head: Any, floor: float) -> None:
             return decode_all({**found, "boxes": boxes, "scores": scores, "feats": maps})
         anchors, strides = (one.transpose(0, 1) for one in make_anchors(maps, head.stride, 0.5))
         decoded = []
-        maybe = found["scores"].amax(1).float() > least
+        # What is no number is no less than it, and is told of.
+        maybe = ~(found["scores"].amax(1).float() <= least)
         for boxes, scores, chosen in zip(found["boxes"], found["scores"], maybe, strict=True):
             places = chosen.nonzero()[:, 0]
             confidence = scores[:, places].float().sigmoid()
@@ -190,11 +194,14 @@ def _logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _boxes(rows: np.ndarray) -> Boxes:
+def _boxes(rows: np.ndarray, finite: bool) -> Boxes:
     order = np.argsort(-rows[:, 4], kind="stable")
-    rows = rows[order]
+    rows = rows[order] if finite else rows[:0]
     return Boxes(
-        rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32), rows[:, 5].astype(np.int32)
+        rows[:, :4].astype(np.float32),
+        rows[:, 4].astype(np.float32),
+        rows[:, 5].astype(np.int32),
+        finite,
     )
 
 

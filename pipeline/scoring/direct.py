@@ -187,7 +187,9 @@ class ImageScorer:
         for row, image, boxes in zip(there, images, detected, strict=True):
             side, names = self._detector.settings.image_size, self._detector.class_names
             found[row] = box_rows(boxes, side, image.width, image.height, names)
-        return rows.append_column("boxes", pa.array(found, pa.list_(BOX)))
+        rows = rows.append_column("boxes", pa.array(found, pa.list_(BOX)))
+        finite = np.array([boxes.finite for boxes in detected], bool)
+        return without_value(rows, there[~finite], "boxes")
 
     def _measured(self, rows: pa.Table, there: np.ndarray, images: list[Prepared]) -> pa.Table:
         squares = [image.square for image in images if image.square is not None]

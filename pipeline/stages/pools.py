@@ -68,6 +68,8 @@ class DetectorActor:
             names = self._detector.class_names
             found[row] = box_rows(boxes, images.shape[1], width, height, names)
         rows = rows.append_column("boxes", pa.array(found, pa.list_(BOX)))
+        finite = np.array([boxes.finite for boxes in detected], bool)
+        rows = without_value(rows, present[~finite], "boxes")
         return rows.drop_columns(list(self._settings.drop))
 
 

@@ -175,6 +175,26 @@ def test_the_most_confident_boxes_are_kept(tmp_path: Path, most: int) -> None:
         assert np.array_equal(kept.confidence, boxes.confidence[:most])
 
 
+def test_an_image_of_which_a_network_gives_no_number_has_no_boxes_and_says_so(
+    tmp_path: Path,
+) -> None:
+    detector = Detector(saved(tmp_path, "yolov8n"), settings_of(0.3), "x")
+    images = pictures(3)
+    images[1] = 255
+    first, forward = detector._model.model[0], detector._model.model[0].forward_fuse
+
+    def overflowing(batch: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = forward(batch)
+        found[(batch.flatten(1).amin(1) == 255)] = torch.inf
+        return found
+
+    first.forward = overflowing
+    found = detector.detect(images)
+    assert [boxes.finite for boxes in found] == [True, False, True]
+    assert len(found[0].confidence) > 0
+    assert len(found[1].confidence) == 0
+
+
 @pytest.mark.parametrize("task", ["seg", "pose", "obb"])
 def test_networks_of_other_tasks_are_refused(tmp_path: Path, task: str) -> None:
     file = saved(tmp_path, f"yolov8n-{task}")

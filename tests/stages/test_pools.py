@@ -12,10 +12,11 @@ import torch
 
 from pipeline.errors import RunError
 from pipeline.models.backbone import Features
+from pipeline.models.detector import Boxes
 from pipeline.models.memory import in_batches
 from pipeline.stages.columns import pack, unpack
-from pipeline.stages.decode import SQUARE
-from pipeline.stages.pools import ActorSettings, FeatureActor, in_memory
+from pipeline.stages.decode import LETTERBOXED, SQUARE
+from pipeline.stages.pools import ActorSettings, DetectorActor, FeatureActor, in_memory
 from tests.conftest import TINY_SIDE, TinyStore
 
 
@@ -62,6 +63,34 @@ def test_features_that_are_no_numbers_cost_one_row_not_the_run(tiny_store: TinyS
         assert values[1] is None and values[4] is None
         for row in (0, 2, 3):
             assert values[row] == whole[name][row].as_py()
+
+
+class Blinded:
+    """A detector that gives no number for one image."""
+
+    def __init__(self, detector: Any, row: int) -> None:
+        self._detector, self._row = detector, row
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._detector, name)
+
+    def detect(self, images: np.ndarray) -> list[Boxes]:
+        found: list[Boxes] = self._detector.detect(images)
+        found[self._row] = replace(found[self._row], finite=False)
+        return found
+
+
+@pytest.mark.ray
+def test_boxes_that_are_no_numbers_cost_one_row_not_the_run(tiny_store: TinyStore) -> None:
+    actor = DetectorActor(ActorSettings(tiny_store.bundle, 1, (LETTERBOXED,)))
+    rows = block(5)
+    sides = pa.array([TINY_SIDE] * 5, pa.int32())
+    rows = rows.append_column("width", sides).append_column("height", sides)
+    rows = rows.rename_columns([LETTERBOXED if n == SQUARE else n for n in rows.column_names])
+    actor._detector = Blinded(actor._detector, row=1)
+    found = actor(rows)
+    assert found["error_type"].to_pylist() == [None, "not_finite", None, None, "truncated"]
+    assert found["error_message"][1].as_py().startswith("1.png: its boxes are not finite")
 
 
 class OneRoom:
