@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.api import Run, load_bundle, load_manifest, load_run, load_scorer
 from pipeline.errors import InputError
+from pipeline.models.detector import Boxes
 from pipeline.stages.score import run_score
 from pipeline.tables.manifest import write_manifest
 from tests.conftest import TinyStore
@@ -58,6 +60,24 @@ def test_rows_of_a_manifest_get_the_jobs_tables(scored, scorer) -> None:  # type
     assert found.detections.num_rows > 40
     assert found.errors.equals(run.errors())
     assert found.errors.num_rows == 1
+
+
+def test_an_image_of_which_the_detector_gives_no_number_is_an_error(  # type: ignore[no-untyped-def]
+    scored, scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = scored
+    theirs = run.scores().slice(0, 3)
+    detect = scorer._detector.detect
+
+    def blinded(images: np.ndarray) -> list[Boxes]:
+        found: list[Boxes] = detect(images)
+        return [found[0], replace(found[1], finite=False), *found[2:]]
+
+    monkeypatch.setattr(scorer._detector, "detect", blinded)
+    found = scorer.files(theirs["uri"].to_pylist(), theirs["category"].to_pylist())
+    assert found.errors["error_type"].to_pylist() == ["not_finite"]
+    assert found.errors["uri"].to_pylist() == theirs["uri"].to_pylist()[1:2]
+    assert found.scores.num_rows == 2
 
 
 def test_files_get_the_same_under_the_ids_of_their_content(scored, scorer) -> None:  # type: ignore[no-untyped-def]

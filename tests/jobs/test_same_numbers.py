@@ -62,7 +62,7 @@ def tables(
         pytest.param((5, 5, 5), 3, marks=pytest.mark.slow),
     ],
 )
-def test_tables_are_equal_with_1_2_and_5_actors(
+def test_tables_are_equal_for_any_number_of_actors(
     tiny_store: TinyStore,
     one_actor: dict[str, pa.Table],
     one_store: Path,
