@@ -14,6 +14,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from pipeline.scoring.prepare import PrepareOptions
+from pipeline.stages.ahead import BLOCKS_A_TASK, cut_few_blocks_ahead
 from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
 from pipeline.stages.cluster import COMMIT_CPUS, CUT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
@@ -21,10 +22,10 @@ from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
 from pipeline.tables.manifest import pieces, read_piece
 
-# Pieces of the manifest, and how many blocks of images one becomes: a task's outputs wait for their
-# takers while the task holds its CPU, so they are few.
 _PIECE = "piece"
-_PIECE_BLOCKS = 32
+# Tasks that cut end as soon as they have cut: one whose outputs waited for takers would hold its
+# part of a CPU meanwhile, and a few of them would leave decoding less than it asks for.
+_CUTTING = {"num_cpus": CUT_CPUS, "_generator_backpressure_num_objects": -1}
 # Rows to which columns of earlier runs are added at once: many to a file that is opened for them.
 _GIVEN_ROWS = 1024
 # Tasks that mostly wait for a remote archive: where one in five reads is throttled, reset or
@@ -87,13 +88,13 @@ def build_chain(
     quiet()
     # Many small tasks: one for the whole file, as Ray Data's own reader is, would hold its CPU
     # until the last row is taken.
-    places = pieces(plan.manifest, _PIECE_BLOCKS * plan.block_rows)
+    places = pieces(plan.manifest, BLOCKS_A_TASK * plan.block_rows)
     rows = ray.data.from_arrow([pa.table({_PIECE: [list(place)]}) for place in places])
     rows = rows.map_batches(
         _Selection(plan.manifest, plan.done, plan.wanted),
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=CUT_CPUS,
+        **_CUTTING,
     )
     if plan.given is not None:
         rows = _cut(rows, _GIVEN_ROWS).map_batches(
@@ -136,7 +137,7 @@ def _cut(rows: Dataset, size: int) -> Dataset:
     """Blocks of so many rows; the last of each task may have fewer."""
     cut = rows.repartition(target_num_rows_per_block=size)
     # Ray Data has no public way to say what its own tasks ask for, which is a CPU.
-    cut._logical_plan.dag.ray_remote_args["num_cpus"] = CUT_CPUS
+    cut._logical_plan.dag.ray_remote_args.update(_CUTTING)
     return cut
 
 
@@ -155,6 +156,7 @@ def quiet() -> None:
     """Ray Data without bars and chatter, and failing at once."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    cut_few_blocks_ahead(context)
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.

@@ -38,6 +38,10 @@ LEAST_CPUS = 5
 _DECODING = 1 / 8
 # A local Ray has at least this many logical CPUs: one for tasks, one for the actors to share.
 _LEAST_CPUS = 2
+# Ray ends workers beyond one a CPU that had nothing to do for a second, and a commit comes once in
+# many seconds: a run on two CPUs started a worker for every hundred images, each two seconds of a
+# core. For Ray's own processes, in milliseconds.
+_KEEP_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
 # Sums of shares are compared with this tolerance: what floating point leaves.
 _TOLERANCE = 1e-6
 # Where Ray Data's own words begin in the text of an error that a worker raised.
@@ -98,6 +102,7 @@ def connected(config: RayConfig) -> Iterator[None]:
             raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
+        os.environ.setdefault(*_KEEP_WORKERS)
         with loopback_only():
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
