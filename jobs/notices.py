@@ -171,8 +171,8 @@ def _committed(told: Told) -> int | None:
     if told.run_id is None:
         return None
     with suppress(Exception):  # the store may be what failed
-        from pipeline.tables.ledger import committed_ids, read_commits
         from pipeline.tables.runs import RunPlaces
+        from pipeline.tables.tally import images_committed
 
-        return len(committed_ids(read_commits(RunPlaces(told.store, told.run_id).folder)))
+        return images_committed(RunPlaces(told.store, told.run_id).folder)
     return None

@@ -6,14 +6,17 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.scoring.prepare import PrepareOptions
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import spread
-from pipeline.stages import model_pools
+from pipeline.stages import chain, model_pools
 from pipeline.stages.columns import unpack
+from pipeline.stages.decode import prepare_block
 from pipeline.stages.pools import ActorSettings
 
 
@@ -81,6 +84,36 @@ def stubs_for_models(seconds: float = 0.0, load_seconds: float = 0.0) -> Iterato
         yield
     finally:
         model_pools.ACTORS.update(real)
+
+
+# The side of an image that stands for all of a block, in pixels.
+_SIDE = 4
+
+
+def one_for_all(rows: pa.Table, options: PrepareOptions) -> pa.Table:
+    """Instead of decoding: a block's first image, very small, in each of its rows."""
+    small = replace(
+        options,
+        square=_SIDE if options.square else None,
+        letterboxed=_SIDE if options.letterboxed else None,
+    )
+    one = prepare_block(rows.slice(0, 1), small)
+    rows = rows.drop_columns(["sha256"])
+    first = pa.array(np.zeros(len(rows), np.int64))
+    for name in one.column_names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, one.column(name).take(first))
+    return rows
+
+
+@contextmanager
+def no_decoding() -> Iterator[None]:
+    """Within it a run decodes one image of each block."""
+    chain.prepare_block = one_for_all  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        chain.prepare_block = prepare_block  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ _PIECES = 2
 _BLOCKS_A_CPU = 4
 
 
-class FewBlocksAhead(BackpressurePolicy):
+class FewBlocksAhead(BackpressurePolicy):  # type: ignore[misc]
     """Starts no task that cuts while enough blocks wait for their takers.
 
     Ray Data's own limit is a share of the object store, in bytes. Rows of a manifest are so small
@@ -45,7 +45,7 @@ class FewBlocksAhead(BackpressurePolicy):
         """Whether the stage may be given a piece more."""
         if _CUTTING not in op.name:
             return True
-        coming = op.metrics.num_tasks_running * BLOCKS_A_TASK
+        coming: int = op.metrics.num_tasks_running * BLOCKS_A_TASK
         waiting: int = self._topology[op].total_enqueued_output_blocks()
         return waiting + coming < self._limit
 

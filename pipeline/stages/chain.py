@@ -58,7 +58,6 @@ class ChainPlan:
 
     Attributes:
         manifest: the manifest's place.
-        done: (M,) int64 ids, sorted, that are left out.
         wanted: (K,) int64 ids, sorted, to which it is restricted; None: all.
         options: what is made of each image.
         pools: the pools, in order.
@@ -68,7 +67,6 @@ class ChainPlan:
     """
 
     manifest: str
-    done: np.ndarray
     wanted: np.ndarray | None
     options: PrepareOptions
     pools: tuple[PoolStage, ...]
@@ -91,7 +89,7 @@ def build_chain(
     places = pieces(plan.manifest, BLOCKS_A_TASK * plan.block_rows)
     rows = ray.data.from_arrow([pa.table({_PIECE: [list(place)]}) for place in places])
     rows = rows.map_batches(
-        _Selection(plan.manifest, plan.done, plan.wanted),
+        _Selection(plan.manifest, plan.wanted),
         batch_format="pyarrow",
         batch_size=None,
         **_CUTTING,
@@ -173,10 +171,9 @@ def quiet() -> None:
 class _Selection:
     """From pieces of a manifest to their rows that are still to be done."""
 
-    def __init__(self, manifest: str, done: np.ndarray, wanted: np.ndarray | None) -> None:
+    def __init__(self, manifest: str, wanted: np.ndarray | None) -> None:
         self._manifest = manifest
         # In the object store once, instead of in every task's description.
-        self._done = ray.put(done) if len(done) else None
         self._wanted = ray.put(wanted) if wanted is not None else None
 
     def __call__(self, places: pa.Table) -> pa.Table:
@@ -185,13 +182,10 @@ class _Selection:
     def _chosen(self, place: list[int]) -> pa.Table:
         group, start, count = place
         rows = read_piece(self._manifest, (group, start, count), MANIFEST_COLUMNS)
-        keep = np.ones(rows.num_rows, bool)
+        if self._wanted is None:
+            return rows
         ids = rows.column("image_id").to_numpy()
-        if self._done is not None:
-            keep &= ~_member(ids, ray.get(self._done))
-        if self._wanted is not None:
-            keep &= _member(ids, ray.get(self._wanted))
-        return rows.filter(pa.array(keep))
+        return rows.filter(pa.array(_member(ids, ray.get(self._wanted))))
 
 
 def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:

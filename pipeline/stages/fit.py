@@ -39,18 +39,16 @@ from pipeline.tables.ledger import (
     DamagedPartError,
     Work,
     commit_tables,
-    committed_ids,
     drop_commit,
-    read_commits,
+    each_commit,
     read_part,
-    recovered_ids,
     remove_work,
-    settled_ids,
 )
 from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
 from pipeline.tables.schemas import ERRORS, FEATURES
+from pipeline.tables.tally import Tally
 from pipeline.tables.trained_on import trained_on_bytes
 
 if TYPE_CHECKING:  # it loads torch, which most workers that open this module do without
@@ -103,10 +101,10 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
         plans = plan_pools({"features": config.features}, config.ray.resource_wait_s)
         start_or_continue(work.places, work.identity, _facts(work))
         _extract(work, plans["features"], lock)
-        commits = read_commits(work.places.folder)
-        _account(work, commits)
+        tally, commits = _committed(work)
+        _account(work, tally)
         try:
-            report = _build(work, commits)
+            report = _build(work, tally, commits)
         except DamagedPartError as error:
             drop_commit(work.places.folder, error.commit)
             raise RunError(
@@ -196,9 +194,9 @@ def _facts(work: FitWork) -> dict[str, Any]:
 
 def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
     """The backbone pass: features of every training image into the run's parts."""
-    wanted = np.sort(np.concatenate(list(work.ids.values())))
-    done = settled_ids(read_commits(work.places.folder))
-    if not len(np.setdiff1d(wanted, done)):
+    tally, _ = _committed(work)
+    wanted, settled = tally.ids, tally.settled
+    if settled.all():
         return
     config, spec = work.config, work.ingredients.spec
     weights = ray.put(work.ingredients.files[BACKBONE_FILE])
@@ -206,12 +204,12 @@ def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
     settings = (weights, spec.features, spec.feature_batch, plan.threads, precision)
     pool = PoolStage(FitActor, settings, plan)
     options = options_for(config.limits, square=spec.image_size)
+    left = wanted[~settled]
     chain_plan = ChainPlan(
-        config.manifest, done, wanted, options, (pool,), config.block_rows, config.commit_rows
+        config.manifest, left, options, (pool,), config.block_rows, config.commit_rows
     )
     metrics = RunMetrics("fit", {name: len(ids) for name, ids in work.ids.items()})
-    left = len(np.setdiff1d(wanted, done))
-    progress = Progress(left, _PROGRESS_S, "read", metrics=metrics, lock=lock)
+    progress = Progress(len(left), _PROGRESS_S, "read", metrics=metrics, lock=lock)
     outage = OutageGuard(len(wanted), config.max_unreachable)
     chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
     watch(chain, progress, outage)
@@ -252,9 +250,14 @@ def commit_features(rows: pa.Table, run_folder: str) -> pa.Table:
     return summary(commit_tables(run_folder, tables, "features", work), rows)
 
 
-def _account(work: FitWork, commits: Sequence[Commit]) -> None:
-    wanted = np.concatenate(list(work.ids.values()))
-    lost = np.setdiff1d(wanted, committed_ids(commits))
+def _committed(work: FitWork) -> tuple[Tally, list[Commit]]:
+    """What is committed of the training images, and the commits without their ids."""
+    tally = Tally(np.sort(np.concatenate(list(work.ids.values()))))
+    return tally, tally.of(each_commit(work.places.folder))
+
+
+def _account(work: FitWork, tally: Tally) -> None:
+    lost = tally.ids[~tally.committed]
     if len(lost):
         raise RunError(
             f"fit {work.places.run_id}: {len(lost)} training images were not committed, such as "
@@ -262,12 +265,11 @@ def _account(work: FitWork, commits: Sequence[Commit]) -> None:
         )
 
 
-def _build(work: FitWork, commits: Sequence[Commit]) -> dict[str, Any]:
-    scored = [np.array(commit.scored, np.int64) for commit in commits]
-    usable = np.unique(np.concatenate(scored))
+def _build(work: FitWork, tally: Tally, commits: Sequence[Commit]) -> dict[str, Any]:
+    usable = tally.ids[tally.scored]
     ids = {name: np.intersect1d(wanted, usable) for name, wanted in work.ids.items()}
     empty = [name for name, left in ids.items() if not len(left)]
-    errors = _error_counts(work, commits)
+    errors = _error_counts(work, tally.recovered, commits)
     if empty:
         raise InputError(
             f"manifest: {work.config.manifest}: {', '.join(empty)}: no training image could be "
@@ -320,10 +322,10 @@ def _category_facts(name: str, gaussians: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _error_counts(work: FitWork, commits: Sequence[Commit]) -> Counter[str]:
+def _error_counts(work: FitWork, recovered: np.ndarray, commits: Sequence[Commit]) -> Counter[str]:
     counts: Counter[str] = Counter()
     # A file that could not be had is tried again: it may stand in several commits, or be fine.
-    counted = set(recovered_ids(commits).tolist())
+    counted = set(recovered.tolist())
     for commit in commits:
         if "errors" in commit.parts:
             part = read_part(work.places.folder, commit.name, commit.parts["errors"])

@@ -17,15 +17,7 @@ from pipeline.scoring.reuse.settle import Leaning
 from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
-from pipeline.tables.ledger import (
-    Commit,
-    committed_ids,
-    counts_by_making,
-    read_commits,
-    recovered_ids,
-    remove_work,
-    work_of,
-)
+from pipeline.tables.ledger import Commit, Work, each_commit, remove_work
 from pipeline.tables.lock import RunLock
 from pipeline.tables.manifest import Manifest
 from pipeline.tables.publication import (
@@ -38,6 +30,7 @@ from pipeline.tables.publication import (
 )
 from pipeline.tables.runs import RunPlaces, read_attempts
 from pipeline.tables.schemas import RUN_TABLES, SCHEMA_VERSION
+from pipeline.tables.tally import Tally
 
 # Compaction holds a file's rows in memory, about four times over: few at a time, whatever the
 # cluster's size, and none larger than this, which a million rows of scores are.
@@ -79,9 +72,10 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     places, plan = run.places, run.leaning.plan
     _require_free(run)
-    commits = read_commits(places.folder)
-    _account(plan.images.ids[~plan.skipped], committed_ids(commits), places)
-    files = _build_tables(places, run.bundle, commits, run.file_rows)
+    tally = Tally(plan.images.ids)
+    commits = tally.of(each_commit(places.folder))
+    _account(tally, plan.skipped, places)
+    files = _build_tables(run, commits, tally)
     rows = _rows(files)
     skipped = int(plan.skipped.sum())
     if rows["scores"] + rows["errors"] + skipped != run.manifest.rows:
@@ -89,8 +83,8 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
             f"run {places.run_id}: {rows['scores']} scores, {rows['errors']} errors and {skipped} "
             f"skipped don't make {run.manifest.rows} images; the tables were not published"
         )
-    making = counts_by_making(commits) | {"skipped": skipped}
-    report = _report(run, files, making) | _work(commits) | facts
+    making = tally.making | {"skipped": skipped}
+    report = _report(run, files, making) | _work(tally.work) | facts
     report["publishing"] = {"seconds": round(time.monotonic() - started, 3)}
     _require_free(run)  # the last look before the tables are visible
     storage.write_json(places.report, report)
@@ -120,9 +114,9 @@ def _require_free(run: Publication) -> None:
             )
 
 
-def _account(wanted: np.ndarray, committed: np.ndarray, places: RunPlaces) -> None:
-    lost = np.setdiff1d(wanted, committed)
-    strange = np.setdiff1d(committed, wanted)
+def _account(tally: Tally, skipped: np.ndarray, places: RunPlaces) -> None:
+    lost = tally.ids[~(tally.committed | skipped)]
+    strange = np.sort([*tally.strange, *tally.ids[tally.committed & skipped]])
     for ids, what in (
         (lost, "are in the manifest but were not committed"),
         (strange, "were committed but are not in the manifest"),
@@ -136,15 +130,14 @@ def _account(wanted: np.ndarray, committed: np.ndarray, places: RunPlaces) -> No
             )
 
 
-def _build_tables(
-    places: RunPlaces, bundle: Bundle, commits: list[Commit], file_rows: int
-) -> list[PublishedFile]:
+def _build_tables(run: Publication, commits: list[Commit], tally: Tally) -> list[PublishedFile]:
     plans = []
+    limits = FileLimits(run.file_rows, _FILE_MEMORY)
     for name in RUN_TABLES:
-        folder = places.table(name, bundle.feature_digest[:16])
+        folder = run.places.table(name, run.bundle.feature_digest[:16])
         storage.remove(folder)  # left by a publication that was killed
-        plans += plan_files(commits, name, folder, FileLimits(file_rows, _FILE_MEMORY))
-    built = _in_parallel(places.folder, plans, recovered_ids(commits))
+        plans += plan_files(commits, name, folder, limits, tally.repeated)
+    built = _in_parallel(run.places.folder, plans, tally.recovered)
     return [file for file in built if file is not None]
 
 
@@ -213,9 +206,8 @@ def _rows(files: list[PublishedFile]) -> dict[str, int]:
     return {name: sum(f.rows for f in files if f.table == name) for name in RUN_TABLES}
 
 
-def _work(commits: list[Commit]) -> dict[str, Any]:
+def _work(work: Work) -> dict[str, Any]:
     """What all attempts together took, as far as it was committed."""
-    work = work_of(commits)
     return {
         "read": {"bytes": work.bytes},
         "stages": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,20 +34,17 @@ from pipeline.stages.scoring_run import (
 )
 from pipeline.stages.sink import commit_block
 from pipeline.tables import storage
-from pipeline.tables.ledger import (
-    DamagedPartError,
-    committed_ids,
-    drop_commit,
-    read_commits,
-    remove_work,
-    settled_ids,
-)
+from pipeline.tables.ledger import DamagedPartError, drop_commit, each_commit, remove_work
 from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.lookup import DamagedTableError
 from pipeline.tables.runs import note_attempt, start_or_continue
+from pipeline.tables.tally import Tally
 
 log = logging.getLogger("linescore")
 
+# Commits of a run, as long as none has to be larger than this for it.
+_MOST_COMMITS = 10_000
+_LARGEST_COMMIT = 1024
 # Parts found damaged at publication are scored again; twice means that the disk is failing.
 _PUBLISH_TRIES = 3
 
@@ -97,10 +95,10 @@ def _score_and_publish(
     progress = Progress(own, work.config.progress_s, metrics=metrics, lock=lock)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
-        commits = read_commits(work.places.folder)
+        tally = _tally(work, leaning)
         if attempt == 0:
-            done = settled_ids(commits)
-            before = len(done)
+            done = tally.settled
+            before = int(done.sum())
             progress.total = own - before
             metrics.left(progress.total)
             _announce(work, leaning, plans)
@@ -108,8 +106,8 @@ def _score_and_publish(
                 log.info("continuing: %d of %d images are committed already", before, own)
             note_attempt(work.places, _attempt(plans, before))
         else:
-            done = committed_ids(commits)
-        if len(done) < own:
+            done = tally.committed
+        if done.sum() < own:
             leaning, plans = _score(work, leaning, plans, progress, done)
         try:
             facts = {
@@ -129,6 +127,13 @@ def _score_and_publish(
         f"run {work.places.run_id}: parts were damaged {_PUBLISH_TRIES} times after their commit; "
         f"check the disk or bucket behind {work.places.store}"
     )
+
+
+def _tally(work: Work, leaning: Leaning) -> Tally:
+    tally = Tally(leaning.plan.images.ids)
+    for commit in each_commit(work.places.folder):
+        tally.add(commit)
+    return tally
 
 
 def _attempt(plans: dict[str, PoolPlan], before: int) -> dict[str, Any]:
@@ -185,7 +190,10 @@ def _score(
     progress: Progress,
     done: np.ndarray,
 ) -> tuple[Leaning, dict[str, PoolPlan]]:
-    """Commits every image that is left; what it leaned on at the end, and its pools."""
+    """Commits every image that is left; what it leaned on at the end, and its pools.
+
+    `done` is (N,) bool, in the order of the plan's images.
+    """
     while True:
         try:
             _commit_rest(work, leaning, plans, progress, left_to_do(leaning, done))
@@ -198,7 +206,7 @@ def _score(
             )
             leaning = leaning.without(error.run_id)
             plans = pools_of(work, leaning)
-            done = committed_ids(read_commits(work.places.folder))
+            done = _tally(work, leaning).committed
         else:
             return leaning, plans
 
@@ -248,7 +256,13 @@ def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan])
     config = work.config
     options = prepare_options(work, models)
     pools = pool_stages(work.bundle, models, plans, config.keep_features)
-    nothing = np.empty(0, np.int64)
-    return ChainPlan(
-        config.manifest, nothing, None, options, pools, config.block_rows, config.commit_rows
-    )
+    rows = commit_rows(config.commit_rows, work.manifest.rows)
+    return ChainPlan(config.manifest, None, options, pools, config.block_rows, rows)
+
+
+def commit_rows(asked: int, images: int) -> int:
+    """Images per commit: as many as asked for, or more where the commits would be too many.
+
+    The driver knows each commit by its parts until the run is published, in some four kilobytes.
+    """
+    return max(asked, min(_LARGEST_COMMIT, math.ceil(images / _MOST_COMMITS)))

@@ -143,6 +143,7 @@ def _scan(file: pq.ParquetFile, uri: str, field: str) -> tuple[int, dict[str | N
         for entry in pc.value_counts(batch.column("category")).to_pylist():
             counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
         start += len(batch)
+    pa.default_memory_pool().release_unused()  # Arrow keeps what it read by
     _check_range(ids, uri, field)
     _check_unique(ids, uri, field)
     return len(ids), counts

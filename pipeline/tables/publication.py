@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,13 +109,26 @@ class FileLimits:
 
 
 def plan_files(
-    commits: Sequence[Commit], table: str, folder: str, limits: FileLimits
+    commits: Sequence[Commit],
+    table: str,
+    folder: str,
+    limits: FileLimits,
+    repeated: Mapping[str, tuple[int, ...]],
 ) -> list[FilePlan]:
-    """The files of one table and, for each, the committed parts that it needs."""
+    """The files of one table and, for each, the committed parts that it needs.
+
+    Args:
+        commits: all of the run.
+        table: the table's name.
+        folder: where its files will lie.
+        limits: of a file.
+        repeated: per commit, the ids that an earlier one scored too. All rows of an image come
+            from one commit: where two runs of a task differ by a rounding, its score and its
+            boxes still belong together.
+    """
     holding = [commit for commit in commits if table in commit.parts]
     file_rows = _images_per_file(holding, table, limits)
     files = split_ranges((span for commit in holding for span in commit.spans), file_rows)
-    repeated = _repeated(commits)
     plans: list[FilePlan] = []
     for ranges in files:
         sources = tuple(
@@ -133,25 +146,6 @@ def _images_per_file(holding: Sequence[Commit], table: str, limits: FileLimits) 
     memory = sum(commit.parts[table].memory for commit in holding)
     images = sum(span.rows for commit in holding for span in commit.spans)
     return max(1, min(limits.rows, limits.memory * images // max(memory, 1)))
-
-
-def _repeated(commits: Sequence[Commit]) -> dict[str, tuple[int, ...]]:
-    """Per commit, the ids that an earlier one scored too.
-
-    All rows of an image come from one commit: where two runs of a task differ by a rounding,
-    its score and its boxes still belong together.
-    """
-    chunks = [np.array(commit.scored, np.int64) for commit in commits]
-    ids = np.sort(np.concatenate([np.empty(0, np.int64), *chunks]))
-    twice = set(ids[1:][ids[1:] == ids[:-1]].tolist())
-    seen: set[int] = set()
-    repeated: dict[str, tuple[int, ...]] = {}
-    for commit in commits if twice else ():
-        mine = twice.intersection(commit.scored)
-        if again := mine & seen:
-            repeated[commit.name] = tuple(sorted(again))
-        seen |= mine
-    return repeated
 
 
 def _overlaps(span: Span, wanted: IdRange) -> bool:

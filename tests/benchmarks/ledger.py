@@ -58,7 +58,9 @@ def measure(rows: int) -> LedgerSpeed:
         commits = read_commits(places.folder)
         for table in RUN_TABLES:
             target = places.table(table, "0" * 16)
-            for plan in plan_files(commits, table, target, FileLimits(1_000_000, 256 * 1024**2)):
+            for plan in plan_files(
+                commits, table, target, FileLimits(1_000_000, 256 * 1024**2), {}
+            ):
                 build_file(places.folder, plan, np.empty(0, np.int64))
         storage.write_json(places.published, {})
         published = time.perf_counter()

@@ -90,7 +90,7 @@ def make_run(store: str, count: int, kept: str, bundle: Bundle) -> str:
     files = []
     for table in RUN_TABLES:
         folder = places.table(table, bundle.feature_digest[:16])
-        plans = plan_files(commits, table, folder, FileLimits(1_000_000, 256 * 1024**2))
+        plans = plan_files(commits, table, folder, FileLimits(1_000_000, 256 * 1024**2), {})
         files += [build_file(places.folder, plan, np.empty(0, np.int64)) for plan in plans]
     components = components_at(bundle.uri, bundle.scorer_digest)
     terms = Terms(bundle.scorer_digest, MODELS, components, LIMITS, True, kept)

@@ -9,13 +9,14 @@ import json
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
 
 from tests.benchmarks.apart import result_of
-from tests.stub_models import stubs_for_models
+from tests.stub_models import no_decoding, stubs_for_models
 
 _SAMPLE_S = 0.25
 
@@ -30,6 +31,7 @@ class StubTask:
         cpus: logical CPUs of each.
         seconds: that each stub waits for an image.
         object_store_bytes: of each node; None: as a simulated node has it, 150 MiB.
+        decode: whether each image is decoded, or one of each block stands for all.
     """
 
     score: dict[str, Any]
@@ -37,6 +39,7 @@ class StubTask:
     cpus: int = 2
     seconds: float = 0.0
     object_store_bytes: int | None = None
+    decode: bool = True
 
 
 @dataclass
@@ -123,7 +126,7 @@ def _main() -> None:
     watcher = threading.Thread(target=_watch, args=(seen, _own(psutil.Process()), ended))
     watcher.start()
     try:
-        with stubs_for_models(task.seconds):
+        with stubs_for_models(task.seconds), nullcontext() if task.decode else no_decoding():
             seen.images = run_score(ScoreConfig.model_validate(task.score))["images"]
     finally:
         ended.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from pipeline.images.decode import DecodeLimits
@@ -22,7 +21,6 @@ def test_pools_on_gpus_are_accepted(tiny_store: TinyStore, gpus: float) -> None:
     stage = PoolStage(FeatureActor, ActorSettings(tiny_store.bundle, 1, ()), plan)
     chain = ChainPlan(
         tiny_store.manifest,
-        np.empty(0, np.int64),
         None,
         PrepareOptions(DecodeLimits(), square=64),
         (stage,),

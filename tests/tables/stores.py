@@ -52,7 +52,7 @@ def put_published(
         build_file(places.folder, plan, np.empty(0, np.int64))
         for table in RUN_TABLES
         for plan in plan_files(
-            commits, table, places.table(table, FEATURES), FileLimits(100, 2**30)
+            commits, table, places.table(table, FEATURES), FileLimits(100, 2**30), {}
         )
     ]
     record = {

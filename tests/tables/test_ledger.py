@@ -8,11 +8,9 @@ import os
 import subprocess
 import sys
 import uuid
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,19 +18,15 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
-    Commit,
     DamagedPartError,
     Part,
     Span,
     commit_tables,
-    committed_ids,
     drop_commit,
     read_commits,
     read_part,
-    recovered_ids,
     remove_work,
     rows_in,
-    settled_ids,
 )
 from pipeline.tables.schemas import SCORES
 from tests.tables.rows import Image, commit, detections, errors, images, keys, scores
@@ -104,7 +98,7 @@ def test_parts_without_a_commit_are_not_seen(run: str) -> None:
     lost = commit(run, [Image(17, "bolt")], [Image(18, "bolt")])
     storage.remove(storage.join(run, "commits", lost.name))
     assert [c.name for c in read_commits(run)] != []
-    assert not np.isin([17, 18], committed_ids(read_commits(run))).any()
+    assert not {17, 18} & {i for c in read_commits(run) for i in (*c.scored, *c.failed)}
 
 
 KILLED = """
@@ -148,7 +142,7 @@ def test_a_dropped_commit_does_not_count_and_the_others_do(run: str) -> None:
     drop_commit(run, first.name)
     assert read_commits(run) == [second]
     drop_commit(run, first.name)  # another publisher may have been faster
-    assert committed_ids(read_commits(run)).tolist() == [2]
+    assert [list(c.scored) for c in read_commits(run)] == [[2]]
 
 
 def test_the_work_can_be_removed(run: str) -> None:
@@ -251,26 +245,3 @@ def test_rows_of_a_range(found: list[Image], category: str | None, low: int, hig
 
 def test_no_rows_have_no_range() -> None:
     assert rows_in(SCORES.empty_table(), None, 0, 10).num_rows == 0
-
-
-def record(scored: list[int], failed: list[int], unreachable: int) -> Commit:
-    ids = [array("q", some) for some in (scored, failed, failed[:unreachable])]
-    return Commit(uuid.uuid4().hex, {}, *ids, [])
-
-
-big_ids = st.lists(st.one_of(st.integers(0, 8), st.integers(2**63 - 9, 2**63 - 1)), max_size=6)
-
-
-@settings(deadline=None)
-@given(st.lists(st.builds(record, big_ids, big_ids, st.integers(0, 6)), max_size=6))
-def test_committed_settled_and_recovered_ids(commits: list[Commit]) -> None:
-    scored = {i for c in commits for i in c.scored}
-    failed = {i for c in commits for i in c.failed}
-    final = {i for c in commits for i in c.failed if i not in c.unreachable}
-    for found, expected in (
-        (committed_ids(commits), scored | failed),
-        (settled_ids(commits), scored | final),
-        (recovered_ids(commits), scored & failed),
-    ):
-        assert found.dtype == np.int64
-        assert found.tolist() == sorted(expected)

@@ -23,8 +23,8 @@ from pipeline.tables.ledger import (
     Span,
     commit_tables,
     drop_commit,
+    each_commit,
     read_commits,
-    recovered_ids,
 )
 from pipeline.tables.publication import (
     FileLimits,
@@ -36,6 +36,7 @@ from pipeline.tables.publication import (
     split_ranges,
 )
 from pipeline.tables.schemas import FEATURES, RUN_TABLES, SCORES
+from pipeline.tables.tally import Tally
 from tests.tables.rows import (
     Image,
     commit,
@@ -52,12 +53,25 @@ NOTHING = np.empty(0, np.int64)
 
 def plans(run: str, table: str, file_rows: int = 10) -> list[FilePlan]:
     limits = FileLimits(file_rows, memory=2**40)
-    return plan_files(read_commits(run), table, storage.join(run, "tables", table), limits)
+    tally = whole(run)
+    commits = tally.of(each_commit(run))
+    return plan_files(commits, table, storage.join(run, "tables", table), limits, tally.repeated)
+
+
+def whole(run: str) -> Tally:
+    """An empty tally of all images that a run has committed."""
+    return Tally(np.unique([i for c in read_commits(run) for i in (*c.scored, *c.failed)]))
+
+
+def recovered(run: str) -> np.ndarray:
+    tally = whole(run)
+    tally.of(each_commit(run))
+    return tally.recovered
 
 
 def publish(run: str, table: str, file_rows: int = 10) -> list[PublishedFile]:
     """As the stages do: errors without those that were scored in the end."""
-    excluded = recovered_ids(read_commits(run)) if table == "errors" else NOTHING
+    excluded = recovered(run) if table == "errors" else NOTHING
     built = [build_file(run, plan, excluded) for plan in plans(run, table, file_rows)]
     return [file for file in built if file is not None]
 
@@ -220,7 +234,7 @@ def test_rows_that_take_much_memory_are_in_smaller_files(tmp_path: Path) -> None
     limits = FileLimits(rows=150, memory=100_000)
     built = [
         build_file(run, plan, NOTHING)
-        for plan in plan_files(read_commits(run), "features", storage.join(run, "t"), limits)
+        for plan in plan_files(read_commits(run), "features", storage.join(run, "t"), limits, {})
     ]
     files = [file for file in built if file is not None]
     assert published_keys(files) == in_order(found)
@@ -274,7 +288,7 @@ def test_a_file_without_rows_is_not_written(tmp_path: Path) -> None:
     commit(run, found[:10])
     commit(run, [], found[:10])
     (plan,) = plans(run, "errors", 100)
-    assert build_file(run, plan, recovered_ids(read_commits(run))) is None
+    assert build_file(run, plan, recovered(run)) is None
     assert not Path(plan.uri).exists()
 
 

@@ -120,7 +120,9 @@ def publish(store: str, run_id: str, *, file_rows: int = 10) -> list[tuple[str |
     files = [
         build_file(places.folder, plan, np.empty(0, np.int64))
         for table in RUN_TABLES
-        for plan in plan_files(commits, table, places.table(table), FileLimits(file_rows, 2**30))
+        for plan in plan_files(
+            commits, table, places.table(table), FileLimits(file_rows, 2**30), {}
+        )
     ]
     record = published_record(store, [f for f in files if f is not None], {"run_id": run_id})
     storage.write_json(places.published, record)

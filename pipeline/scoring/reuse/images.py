@@ -8,6 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.tables.lookup import opened
+from pipeline.tables.manifest import ID_END
+
+_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -45,27 +48,46 @@ class Images:
 
 
 def read_images(manifest: str) -> Images:
-    """Reads what planning needs of a manifest that has been checked."""
-    ids, codes, known = [], [], []
+    """Reads what planning needs of a manifest that has been checked.
+
+    Memory stays within what is returned and a fraction more: a manifest may be long.
+    """
     numbers: dict[str | None, int] = {}
     with opened(manifest) as parquet:
-        for batch in parquet.iter_batches(columns=["image_id", "category", "sha256"]):
-            ids.append(batch.column("image_id").to_numpy())
-            codes.append(number_names(batch.column("category"), numbers))
-            known.append(batch.column("sha256").is_valid().to_numpy(zero_copy_only=False))
-    flat = np.concatenate([np.empty(0, np.int64), *ids])
-    ids.clear()
-    order = np.argsort(flat, kind="stable").astype(np.int32)
-    flat.sort()
-    smallest = np.min_scalar_type(max(len(numbers) - 1, 0))
-    category = np.concatenate([np.empty(0, smallest), *(c.astype(smallest) for c in codes)])
-    return Images(
-        flat,
-        order,
-        category[order],
-        tuple(numbers),
-        np.concatenate([np.empty(0, bool), *known])[order],
-    )
+        count = parquet.metadata.num_rows
+        ids, known = np.empty(count, np.int64), np.empty(count, bool)
+        codes = np.empty(count, np.uint8)
+        start = 0
+        # One group at a time: what is read ahead of a long file would stay in memory.
+        for group in range(parquet.num_row_groups):
+            rows = parquet.read_row_group(group, columns=["image_id", "category", "sha256"])
+            here = slice(start, start + len(rows))
+            ids[here] = rows.column("image_id").to_numpy()
+            own = number_names(rows.column("category"), numbers)
+            codes = codes.astype(np.min_scalar_type(max(len(numbers) - 1, 0)), copy=False)
+            codes[here] = own
+            known[here] = rows.column("sha256").is_valid().to_numpy()
+            start += len(rows)
+    pa.default_memory_pool().release_unused()  # Arrow keeps what it read by
+    order = _order(ids)
+    ids.sort()
+    return Images(ids, order, codes[order], tuple(numbers), known[order])
+
+
+def _order(ids: np.ndarray) -> np.ndarray:
+    """(N,) int32 places of ids in their order, which are nonnegative and all different.
+
+    Part by part of the id space, over which hashes are spread evenly: sorting all at once takes
+    four times as much memory as what comes out.
+    """
+    order = np.empty(len(ids), np.int32)
+    start = 0
+    width = (ID_END + 1) // _PARTS
+    for low in range(0, ID_END, width):
+        places = np.flatnonzero((ids >= low) & (ids <= low + (width - 1)))
+        order[start : start + len(places)] = places[np.argsort(ids[places])]
+        start += len(places)
+    return order
 
 
 def number_names(column: pa.Array | pa.ChunkedArray, numbers: dict[str | None, int]) -> np.ndarray:

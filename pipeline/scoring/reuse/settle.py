@@ -161,7 +161,6 @@ def _warn(error: DamagedTableError) -> None:
 
 
 def left_to_do(leaning: Leaning, done: np.ndarray) -> np.ndarray:
-    """(N,) bool: images that are neither skipped nor among those done."""
-    plan = leaning.plan
-    rest: np.ndarray = ~plan.skipped & ~plan.images.among(done)
+    """(N,) bool: images that are neither skipped nor done, which is (N,) bool too."""
+    rest: np.ndarray = ~(leaning.plan.skipped | done)
     return rest
