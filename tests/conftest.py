@@ -72,9 +72,11 @@ def cluster() -> Iterator[str]:
     """The one Ray cluster of the test session; its address."""
     import ray
 
+    from pipeline.stages.cluster import KEEP_WORKERS
+
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     # As a Ray that a job starts: workers that wait for their next task are not ended.
-    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "300000")
+    os.environ.setdefault(*KEEP_WORKERS)
     # Metrics are told every two seconds instead of ten: tests wait for them.
     os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
     obey_file_modes()

@@ -166,8 +166,8 @@ class ScoreConfig(Section):
     block_rows: int = Field(default=32, ge=1)
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)
-    """Images per commit: what a kill can cost. More for runs over more than 10,000 such commits, up
-    to 1,024."""
+    """Images per commit: what a kill can cost. A run of more than 10,000 commits has larger ones,
+    of up to 1,024, unless it keeps features."""
     file_rows: int = Field(default=1_000_000, ge=1)
     """Rows per published file."""
     progress_s: float = Field(default=10.0, gt=0)

@@ -121,7 +121,7 @@ def build_chain(
             max_task_retries=TASK_RETRIES,
             **_resources(pool.plan),
         )
-    return rows.map_batches(
+    commits = rows.map_batches(
         commit,
         fn_kwargs=commit_settings,
         batch_format="pyarrow",
@@ -129,6 +129,8 @@ def build_chain(
         num_cpus=COMMIT_CPUS,
         max_retries=TASK_RETRIES,
     )
+    cut_few_blocks_ahead(commits.context)
+    return commits
 
 
 def _cut(rows: Dataset, size: int) -> Dataset:
@@ -154,7 +156,6 @@ def quiet() -> None:
     """Ray Data without bars and chatter, and failing at once."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    cut_few_blocks_ahead(context)
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = INIT_DEATHS
     # Bad input that a worker finds comes as itself, not as a failure of Ray Data's.

@@ -26,8 +26,8 @@ TASK_CPUS = 1.0
 # The tasks' part once more divided: commits never wait for decoding, so that what is finished
 # is safe soon, and decoding has always something to do.
 COMMIT_CPUS = 0.1
-# So does cutting the manifest into blocks, whose outputs may wait for decoding while it holds its
-# part: with a whole CPU, nothing would be left to take them, and the job would stand still.
+# So does cutting the manifest into blocks, a token's worth of work: with a whole CPU, which Ray
+# Data would ask for, it would wait for decoding, and decoding for it.
 CUT_CPUS = 0.05
 DECODE_CPUS = TASK_CPUS - COMMIT_CPUS - CUT_CPUS
 # The pool whose actors hold all models.
@@ -40,8 +40,9 @@ _DECODING = 1 / 8
 _LEAST_CPUS = 2
 # Ray ends workers beyond one a CPU that had nothing to do for a second, and a commit comes once in
 # many seconds: a run on two CPUs started a worker for every hundred images, each two seconds of a
-# core. For Ray's own processes, in milliseconds.
-_KEEP_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
+# core. Kept ones keep their memory as well, no more than they had at work. For Ray's own processes,
+# in milliseconds.
+KEEP_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
 # Sums of shares are compared with this tolerance: what floating point leaves.
 _TOLERANCE = 1e-6
 # Where Ray Data's own words begin in the text of an error that a worker raised.
@@ -102,7 +103,7 @@ def connected(config: RayConfig) -> Iterator[None]:
             raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
-        os.environ.setdefault(*_KEEP_WORKERS)
+        os.environ.setdefault(*KEEP_WORKERS)
         with loopback_only():
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:

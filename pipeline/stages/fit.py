@@ -40,7 +40,7 @@ from pipeline.tables.ledger import (
     Work,
     commit_tables,
     drop_commit,
-    each_commit,
+    read_commits,
     read_part,
     remove_work,
 )
@@ -253,7 +253,7 @@ def commit_features(rows: pa.Table, run_folder: str) -> pa.Table:
 def _committed(work: FitWork) -> tuple[Tally, list[Commit]]:
     """What is committed of the training images, and the commits without their ids."""
     tally = Tally(np.sort(np.concatenate(list(work.ids.values()))))
-    return tally, tally.of(each_commit(work.places.folder))
+    return tally, tally.take(read_commits(work.places.folder))
 
 
 def _account(work: FitWork, tally: Tally) -> None:

@@ -17,7 +17,7 @@ from pipeline.scoring.reuse.settle import Leaning
 from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
 from pipeline.tables import storage
-from pipeline.tables.ledger import Commit, Work, each_commit, remove_work
+from pipeline.tables.ledger import Commit, Work, read_commits, remove_work
 from pipeline.tables.lock import RunLock
 from pipeline.tables.manifest import Manifest
 from pipeline.tables.publication import (
@@ -73,7 +73,7 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     places, plan = run.places, run.leaning.plan
     _require_free(run)
     tally = Tally(plan.images.ids)
-    commits = tally.of(each_commit(places.folder))
+    commits = tally.take(read_commits(places.folder))
     _account(tally, plan.skipped, places)
     files = _build_tables(run, commits, tally)
     rows = _rows(files)

@@ -34,7 +34,7 @@ from pipeline.stages.scoring_run import (
 )
 from pipeline.stages.sink import commit_block
 from pipeline.tables import storage
-from pipeline.tables.ledger import DamagedPartError, drop_commit, each_commit, remove_work
+from pipeline.tables.ledger import DamagedPartError, drop_commit, read_commits, remove_work
 from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.lookup import DamagedTableError
 from pipeline.tables.runs import note_attempt, start_or_continue
@@ -95,9 +95,8 @@ def _score_and_publish(
     progress = Progress(own, work.config.progress_s, metrics=metrics, lock=lock)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
-        tally = _tally(work, leaning)
         if attempt == 0:
-            done = tally.settled
+            done = _tally(work, leaning).settled
             before = int(done.sum())
             progress.total = own - before
             metrics.left(progress.total)
@@ -106,7 +105,7 @@ def _score_and_publish(
                 log.info("continuing: %d of %d images are committed already", before, own)
             note_attempt(work.places, _attempt(plans, before))
         else:
-            done = tally.committed
+            done = _tally(work, leaning).committed
         if done.sum() < own:
             leaning, plans = _score(work, leaning, plans, progress, done)
         try:
@@ -131,7 +130,7 @@ def _score_and_publish(
 
 def _tally(work: Work, leaning: Leaning) -> Tally:
     tally = Tally(leaning.plan.images.ids)
-    for commit in each_commit(work.places.folder):
+    for commit in read_commits(work.places.folder):
         tally.add(commit)
     return tally
 
@@ -234,11 +233,13 @@ def _commit_rest(
     for models, chosen in chains(plan, rest):
         given = GivenColumns(taking, plan, chosen) if models != work.models else None
         keep = work.config.keep_features if "features" in models else "none"
+        images = int(chosen.sum())
         chain = build_chain(
             replace(
                 _chain_plan(work, models, plans),
-                wanted=None if chosen.all() else plan.images.ids[chosen],
+                wanted=None if images == len(chosen) else plan.images.ids[chosen],
                 given=given,
+                commit_rows=commit_rows(work.config.commit_rows, images, keep),
             ),
             commit_block,
             {"run_folder": work.places.folder, "anomaly_score": anomaly_score, "keep": keep},
@@ -256,13 +257,15 @@ def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan])
     config = work.config
     options = prepare_options(work, models)
     pools = pool_stages(work.bundle, models, plans, config.keep_features)
-    rows = commit_rows(config.commit_rows, work.manifest.rows)
-    return ChainPlan(config.manifest, None, options, pools, config.block_rows, rows)
+    return ChainPlan(config.manifest, None, options, pools, config.block_rows, config.commit_rows)
 
 
-def commit_rows(asked: int, images: int) -> int:
+def commit_rows(asked: int, images: int, keep: str) -> int:
     """Images per commit: as many as asked for, or more where the commits would be too many.
 
-    The driver knows each commit by its parts until the run is published, in some four kilobytes.
+    At publication the driver knows each commit by its parts, in up to five kilobytes. Rows with
+    features are large, and what a worker holds of them must not grow with a run.
     """
+    if keep != "none":
+        return asked
     return max(asked, min(_LARGEST_COMMIT, math.ceil(images / _MOST_COMMITS)))

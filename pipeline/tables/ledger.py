@@ -180,17 +180,8 @@ def _spans(table: pa.Table) -> list[Span]:
     ]
 
 
-def read_commits(run_folder: str) -> list[Commit]:
-    """Every commit of a run, in a fixed order.
-
-    Raises:
-        InputError: a commit that can't be understood.
-    """
-    return list(each_commit(run_folder))
-
-
-def each_commit(run_folder: str) -> Iterator[Commit]:
-    """The same one by one, a few read ahead: their ids are eight bytes an image.
+def read_commits(run_folder: str) -> Iterator[Commit]:
+    """Every commit of a run, in a fixed order, one by one: their ids are eight bytes an image.
 
     Raises:
         InputError: a commit that can't be understood.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.tables.ledger import Commit, Spent, Work, each_commit
+from pipeline.tables.ledger import Commit, Spent, Work, read_commits
 
 _SCORED, _FAILED, _FINAL = 1, 2, 4
 _KINDS = ("decoded", "reused", "carried")
@@ -36,7 +36,7 @@ class Tally:
         self._spent: dict[str, tuple[float, int]] = {}
         self._bytes = 0
 
-    def of(self, commits: Iterable[Commit]) -> list[Commit]:
+    def take(self, commits: Iterable[Commit]) -> list[Commit]:
         """Adds commits, and gives them back without their ids and their work."""
         return [self.add(commit) for commit in commits]
 
@@ -120,6 +120,6 @@ def images_committed(run_folder: str) -> int:
         InputError: a commit that can't be understood.
     """
     ids = [np.empty(0, np.int64)]
-    for commit in each_commit(run_folder):
+    for commit in read_commits(run_folder):
         ids += [np.asarray(commit.scored), np.asarray(commit.failed)]
     return len(np.unique(np.concatenate(ids)))

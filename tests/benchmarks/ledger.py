@@ -15,6 +15,7 @@ from pipeline.tables.manifest import ID_END
 from pipeline.tables.publication import FileLimits, build_file, plan_files
 from pipeline.tables.runs import RunPlaces
 from pipeline.tables.schemas import RUN_TABLES
+from pipeline.tables.tally import Tally
 from tests.benchmarks.rescore import synthetic
 
 COMMIT_ROWS = 128
@@ -55,11 +56,12 @@ def measure(rows: int) -> LedgerSpeed:
             commit_tables(places.folder, tables)
         committed = time.perf_counter()
         weight = _bytes(Path(places.folder))
-        commits = read_commits(places.folder)
+        tally = Tally(ids)
+        commits = tally.take(read_commits(places.folder))
         for table in RUN_TABLES:
             target = places.table(table, "0" * 16)
             for plan in plan_files(
-                commits, table, target, FileLimits(1_000_000, 256 * 1024**2), {}
+                commits, table, target, FileLimits(1_000_000, 256 * 1024**2), tally.repeated
             ):
                 build_file(places.folder, plan, np.empty(0, np.int64))
         storage.write_json(places.published, {})

@@ -86,7 +86,7 @@ def make_run(store: str, count: int, kept: str, bundle: Bundle) -> str:
     for start in range(0, count, PART):
         part = slice(start, start + PART)
         commit_tables(places.folder, synthetic(rng, ids[part], names[part], kept))
-    commits = read_commits(places.folder)
+    commits = list(read_commits(places.folder))
     files = []
     for table in RUN_TABLES:
         folder = places.table(table, bundle.feature_digest[:16])

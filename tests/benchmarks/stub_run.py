@@ -6,6 +6,7 @@ Reads its task as JSON from stdin, and prints what it took as JSON.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -99,10 +100,12 @@ def _main() -> None:
     from ray.cluster_utils import Cluster
 
     from pipeline.config import ScoreConfig
+    from pipeline.stages.cluster import KEEP_WORKERS
     from pipeline.stages.progress import Progress
     from pipeline.stages.score import run_score
 
     task = StubTask(**json.load(sys.stdin))
+    os.environ.setdefault(*KEEP_WORKERS)
     cluster = Cluster(
         initialize_head=True,
         head_node_args={

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
+from pipeline.stages.cluster import KEEP_WORKERS
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "configs" / "kuberay"
@@ -138,6 +139,13 @@ def test_nothing_is_scored_on_the_head_and_pools_find_their_nodes(name: str) -> 
         for limit, group in zip(limits, (decode, gpu), strict=True)
     )
     assert f"ray.min_cpus={there} ray.min_gpus={gpu['minReplicas']}" in str(manifest(name))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_workers_that_wait_are_kept_as_on_one_machine(name: str) -> None:
+    for group in job_spec(manifest(name))["rayClusterSpec"]["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        assert dict([KEEP_WORKERS]) == {one["name"]: one["value"] for one in container["env"]}
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -16,6 +16,7 @@ from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from pipeline.stages.cluster import KEEP_WORKERS
 from tests.conftest import ROOT
 
 FILE = ROOT / "cluster.yaml"
@@ -133,6 +134,7 @@ def test_ray_starts_with_the_token_and_its_dashboard_on_loopback(config: dict[st
     for command in starts:
         assert command.startswith("export RAY_AUTH_MODE=token ")
         assert "RAY_AUTH_TOKEN=" not in command
+        assert "=".join(KEEP_WORKERS) in command.split(";")[0].split()
     assert starts[0].endswith("--dashboard-host=127.0.0.1")
     assert "0.0.0.0" not in FILE.read_text()  # noqa: S104 - what must not stand there
     assert ("/home/ubuntu/.ray/auth_token", "~/.ray/auth_token") in config["file_mounts"].items()

@@ -35,7 +35,9 @@ def publish(store: Path, run_id: str, found: list[Image], shift: float) -> Earli
     commit_tables(folder, {"scores": table, "detections": detections(found)})
     files = []
     for name in ("scores", "detections"):
-        plans = plan_files(read_commits(folder), name, f"{folder}/{name}", FileLimits(7, 2**30), {})
+        plans = plan_files(
+            list(read_commits(folder)), name, f"{folder}/{name}", FileLimits(7, 2**30), {}
+        )
         files += [build_file(folder, plan, np.empty(0, np.int64)) for plan in plans]
     record = published_record(str(store), [f for f in files if f], {"run_id": run_id})
     tables = {name: table_files(str(store), record, name) for name in ("scores", "detections")}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from pipeline.scoring.reuse.plan import BITS, MODELS, NOBODY, Offers, Task, comp
 from pipeline.scoring.reuse.skip import gives_all, skip_images
 from pipeline.tables import storage
 from pipeline.tables.lookup import DamagedTableError, TableFile
-from pipeline.tables.manifest import write_manifest
+from pipeline.tables.manifest import ID_END, write_manifest
 from pipeline.tables.schemas import ERRORS, FEATURES, MANIFEST, SCORES
 
 CATEGORIES = ("bolt", "tile", None)
@@ -285,6 +286,34 @@ def test_a_run_of_another_arithmetic_is_not_skipped_by() -> None:
     earlier = terms_of()
     other = replace(earlier, components=dict(earlier.components) | {"arithmetic": 1})
     assert gives_all(EarlierRun("r", "", other, (), {}), earlier) is False
+
+
+# The ends of the id space, and of the parts in which it is sorted.
+manifest_ids = st.one_of(
+    st.integers(0, ID_END - 1),
+    st.sampled_from([0, 1, 2**59 - 1, 2**59, 2**62, 15 * 2**59, ID_END - 1]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(manifest_ids, max_size=300, unique=True), st.integers(1, 40), st.integers(1, 300))
+def test_images_of_any_manifest_are_in_the_order_of_their_ids(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[int], group: int, names: int
+) -> None:
+    rows = [
+        {"image_id": i, "uri": "a", "sha256": "x" if i % 3 else None, "category": f"c{i % names}"}
+        for i in ids
+    ]
+    uri = str(tmp_path_factory.getbasetemp() / "any.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=MANIFEST), uri, row_group_size=group)
+    found = read_images(uri)
+    order = np.argsort(np.array(ids, np.int64))
+    assert found.ids.tolist() == sorted(ids)
+    assert found.places.tolist() == order.tolist()
+    assert [found.categories[code] for code in found.category] == [
+        rows[row]["category"] for row in order
+    ]
+    assert found.known.tolist() == [rows[row]["sha256"] is not None for row in order]
 
 
 def test_a_manifests_images_are_read_in_the_order_of_their_ids(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,16 +16,18 @@ from ray.data._internal.execution.backpressure_policy import (
 from ray.data._internal.execution.backpressure_policy.backpressure_policy import (
     BackpressurePolicy,
 )
+from ray.data._internal.logical.optimizers import get_execution_plan
 
 from pipeline.images.decode import DecodeLimits
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.ahead import BLOCKS_A_TASK, FewBlocksAhead
 from pipeline.stages.chain import ChainPlan, build_chain
+from pipeline.stages.cluster import CUT_CPUS
 from tests.benchmarks.synthetic import write_rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
 
-ROWS, BLOCK = 1024, 4
+ROWS, BLOCK = 640, 4
 # The session's cluster is small: what it may have waiting is two pieces of the manifest.
 LIMIT = 2 * BLOCKS_A_TASK
 
@@ -51,7 +54,7 @@ def most_waiting(manifest: str, policies: list[type]) -> int:
     plan = ChainPlan(manifest, None, options, (), BLOCK, commit_rows=ROWS // 20)
     chain = build_chain(plan, slow_count, {})
     Watching.waiting.clear()
-    chain.context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*policies, Watching])
+    chain.context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [Watching, *policies])
     assert sum(row["images"] for row in chain.iter_rows()) == ROWS
     return max(Watching.waiting)
 
@@ -61,13 +64,27 @@ def test_few_blocks_wait_and_every_row_comes(cluster: str, tmp_path: Path) -> No
     usual = list(ENABLED_BACKPRESSURE_POLICIES)
     limited = most_waiting(manifest, [*usual, FewBlocksAhead])
     assert BLOCKS_A_TASK / 2 < limited < LIMIT + BLOCKS_A_TASK
-    # Ray Data by itself cuts nearly all at once: 256 blocks.
+    # Ray Data by itself cuts nearly all at once: 160 blocks.
     assert most_waiting(manifest, usual) > LIMIT + BLOCKS_A_TASK
 
 
-def test_a_chain_has_the_limit_beside_ray_datas_own(cluster: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [None, slow_count])
+def test_what_is_cut_holds_no_cpu_while_it_waits(
+    cluster: str, tmp_path: Path, given: Callable[[pa.Table], pa.Table] | None
+) -> None:
+    """A cut whose outputs wait for room ends all the same, and starts only where few wait.
+
+    Four that waited left decoding less of two CPUs than it asks for.
+    """
     options = PrepareOptions(DecodeLimits(), square=4)
-    plan = ChainPlan(write_rows(tmp_path, 8), None, options, (), BLOCK, commit_rows=8)
-    context = build_chain(plan, slow_count, {}).context
-    found = context.get_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY)
+    plan = ChainPlan(write_rows(tmp_path, 8), None, options, (), BLOCK, 8, given)
+    chain = build_chain(plan, slow_count, {})
+    found = chain.context.get_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY)
     assert found == [*ENABLED_BACKPRESSURE_POLICIES, FewBlocksAhead]
+    planned, *_ = get_execution_plan(chain._logical_plan)
+    cuts = [op for op in planned.dag.post_order_iter() if "StreamingRepartition" in op.name]
+    assert len(cuts) == (1 if given is None else 2)
+    for cut in cuts:
+        asked = cut._ray_remote_args
+        assert asked["_generator_backpressure_num_objects"] == -1
+        assert asked["num_cpus"] == CUT_CPUS

@@ -47,7 +47,7 @@ def put_published(
 ) -> RunPlaces:
     """A published run with all four tables."""
     places = put_unfinished(store, run_id, began)
-    commits = read_commits(places.folder)
+    commits = list(read_commits(places.folder))
     files = [
         build_file(places.folder, plan, np.empty(0, np.int64))
         for table in RUN_TABLES

@@ -47,7 +47,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_what_is_committed_is_read(run: str) -> None:
     found = images(12)
     written = commit(run, found[:9], found[9:])
-    assert read_commits(run) == [written]
+    assert list(read_commits(run)) == [written]
     assert list(written.scored) == [image.id for image in found[:9]]
     assert list(written.failed) == [image.id for image in found[9:]]
     # Their files were not found: a run that continues tries again.
@@ -93,7 +93,7 @@ def test_another_table_may_be_the_primary_one(run: str) -> None:
 
 
 def test_parts_without_a_commit_are_not_seen(run: str) -> None:
-    assert read_commits(run) == []
+    assert list(read_commits(run)) == []
     commit(run, images(6))
     lost = commit(run, [Image(17, "bolt")], [Image(18, "bolt")])
     storage.remove(storage.join(run, "commits", lost.name))
@@ -133,14 +133,14 @@ def test_a_writer_killed_at_any_step_commits_nothing(tmp_path: Path, writes: int
         check=False,
     )
     assert done.returncode == 9, done.stderr
-    assert read_commits(run) == [earlier]
+    assert list(read_commits(run)) == [earlier]
     assert len(storage.list_names(storage.join(run, "parts"))) == len(earlier.parts) + writes
 
 
 def test_a_dropped_commit_does_not_count_and_the_others_do(run: str) -> None:
     first, second = commit(run, [Image(1, "a")]), commit(run, [Image(2, "a")])
     drop_commit(run, first.name)
-    assert read_commits(run) == [second]
+    assert list(read_commits(run)) == [second]
     drop_commit(run, first.name)  # another publisher may have been faster
     assert [list(c.scored) for c in read_commits(run)] == [[2]]
 
@@ -149,7 +149,7 @@ def test_the_work_can_be_removed(run: str) -> None:
     commit(run, images(4))
     storage.write_json(storage.join(run, "run.json"), {})
     remove_work(run)
-    assert read_commits(run) == []
+    assert list(read_commits(run)) == []
     assert storage.list_names(run) == ["run.json"]
     assert storage.list_names(storage.join(run, "parts")) == []
     remove_work(run)
@@ -171,19 +171,19 @@ def test_a_commit_of_another_version_is_named(tmp_path: Path, content: object) -
     uri = storage.join(run, "commits", "old.json")
     storage.write_bytes(uri, json.dumps(content).encode())
     with pytest.raises(InputError, match=f"^{uri}: is no commit of this version .*remove it"):
-        read_commits(run)
+        list(read_commits(run))
 
 
 def test_a_commit_that_is_no_json_is_named(tmp_path: Path) -> None:
     uri = storage.join(str(tmp_path), "commits", "cut.json")
     storage.write_bytes(uri, b'{"parts": ')
     with pytest.raises(InputError, match=f"^{uri}: is damaged: not JSON"):
-        read_commits(str(tmp_path))
+        list(read_commits(str(tmp_path)))
 
 
 def test_many_commits_are_read_in_a_fixed_order(tmp_path: Path) -> None:
     written = [commit(str(tmp_path), [Image(i + 1, "a")]) for i in range(40)]
-    assert read_commits(str(tmp_path)) == sorted(written, key=lambda c: c.name)
+    assert list(read_commits(str(tmp_path))) == sorted(written, key=lambda c: c.name)
 
 
 # --- damaged parts ---

@@ -23,7 +23,6 @@ from pipeline.tables.ledger import (
     Span,
     commit_tables,
     drop_commit,
-    each_commit,
     read_commits,
 )
 from pipeline.tables.publication import (
@@ -54,7 +53,7 @@ NOTHING = np.empty(0, np.int64)
 def plans(run: str, table: str, file_rows: int = 10) -> list[FilePlan]:
     limits = FileLimits(file_rows, memory=2**40)
     tally = whole(run)
-    commits = tally.of(each_commit(run))
+    commits = tally.take(read_commits(run))
     return plan_files(commits, table, storage.join(run, "tables", table), limits, tally.repeated)
 
 
@@ -65,7 +64,7 @@ def whole(run: str) -> Tally:
 
 def recovered(run: str) -> np.ndarray:
     tally = whole(run)
-    tally.of(each_commit(run))
+    tally.take(read_commits(run))
     return tally.recovered
 
 
@@ -179,7 +178,7 @@ def test_of_two_rows_of_one_image_one_and_the_same_is_kept(tmp_path: Path) -> No
         column = pa.array([value], pa.float32())
         table = table.set_column(place, table.schema.field(place), column)
         commit_tables(run, {"scores": table})
-    first = read_commits(run)[0]
+    first = next(read_commits(run))
     kept = storage.read_parquet(storage.join(run, "parts", first.parts["scores"].file))
     for _ in range(2):
         (file,) = publish(run, "scores")
@@ -234,7 +233,9 @@ def test_rows_that_take_much_memory_are_in_smaller_files(tmp_path: Path) -> None
     limits = FileLimits(rows=150, memory=100_000)
     built = [
         build_file(run, plan, NOTHING)
-        for plan in plan_files(read_commits(run), "features", storage.join(run, "t"), limits, {})
+        for plan in plan_files(
+            list(read_commits(run)), "features", storage.join(run, "t"), limits, {}
+        )
     ]
     files = [file for file in built if file is not None]
     assert published_keys(files) == in_order(found)

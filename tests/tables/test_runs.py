@@ -116,7 +116,7 @@ def publish(store: str, run_id: str, *, file_rows: int = 10) -> list[tuple[str |
     found = images(25)
     for start in range(0, 25, 5):
         commit(places.folder, found[start : start + 5], found[:0])
-    commits = read_commits(places.folder)
+    commits = list(read_commits(places.folder))
     files = [
         build_file(places.folder, plan, np.empty(0, np.int64))
         for table in RUN_TABLES

@@ -123,7 +123,7 @@ def test_commits_and_their_parts_survive_everything_at_once(
     with reached(s3_server, monkeypatch, {}, rates=rates, stall_s=0.8, seed=3) as proxy:
         for at in range(0, 40, 10):
             commit_tables(f"{bucket}/run", {"scores": rows.slice(at, 10)})
-        commits = read_commits(f"{bucket}/run")
+        commits = list(read_commits(f"{bucket}/run"))
         found = [read_part(f"{bucket}/run", c.name, c.parts["scores"]) for c in commits]
         assert sorted(pa.concat_tables(found)["image_id"].to_pylist()) == list(range(40))
         assert sum(proxy.done.values()) > 3

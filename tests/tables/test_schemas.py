@@ -30,7 +30,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     files = {}
     for table in ("scores", "detections", "errors"):
         (plan,) = plan_files(
-            read_commits(run), table, storage.join(run, table), FileLimits(1000, 2**30), {}
+            list(read_commits(run)), table, storage.join(run, table), FileLimits(1000, 2**30), {}
         )
         file = build_file(run, plan, np.empty(0, np.int64))
         assert file is not None

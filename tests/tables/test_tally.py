@@ -43,7 +43,7 @@ def many_commits(draw: st.DrawFn) -> list[Commit]:
 @given(many_commits(), st.lists(ids, unique=True))
 def test_what_commits_hold_together(commits: list[Commit], own: list[int]) -> None:
     tally = Tally(np.array(sorted(own), np.int64))
-    left = tally.of(commits)
+    left = tally.take(commits)
 
     scored = {i for c in commits for i in c.scored}
     failed = {i for c in commits for i in c.failed}
@@ -82,7 +82,7 @@ def test_what_commits_hold_together(commits: list[Commit], own: list[int]) -> No
 @given(many_commits())
 def test_the_work_of_commits_adds_up(commits: list[Commit]) -> None:
     tally = Tally(np.empty(0, np.int64))
-    tally.of(commits)
+    tally.take(commits)
     seconds: Counter[str] = Counter()
     images: Counter[str] = Counter()
     for commit in commits:

@@ -10,6 +10,8 @@ import pyarrow as pa
 from pipeline.tables.lookup import opened
 from pipeline.tables.manifest import ID_END
 
+_COLUMNS = ["image_id", "category", "sha256"]
+# Of the id space, for sorting: what a part takes beside the result is small, passes are quick.
 _PARTS = 16
 
 
@@ -60,14 +62,14 @@ def read_images(manifest: str) -> Images:
         start = 0
         # One group at a time: what is read ahead of a long file would stay in memory.
         for group in range(parquet.num_row_groups):
-            rows = parquet.read_row_group(group, columns=["image_id", "category", "sha256"])
-            here = slice(start, start + len(rows))
-            ids[here] = rows.column("image_id").to_numpy()
-            own = number_names(rows.column("category"), numbers)
-            codes = codes.astype(np.min_scalar_type(max(len(numbers) - 1, 0)), copy=False)
-            codes[here] = own
-            known[here] = rows.column("sha256").is_valid().to_numpy()
-            start += len(rows)
+            for rows in parquet.iter_batches(row_groups=[group], columns=_COLUMNS):
+                here = slice(start, start + len(rows))
+                ids[here] = rows.column("image_id").to_numpy()
+                own = number_names(rows.column("category"), numbers)
+                codes = codes.astype(np.min_scalar_type(max(len(numbers) - 1, 0)), copy=False)
+                codes[here] = own
+                known[here] = rows.column("sha256").is_valid().to_numpy(zero_copy_only=False)
+                start += len(rows)
     pa.default_memory_pool().release_unused()  # Arrow keeps what it read by
     order = _order(ids)
     ids.sort()
@@ -77,8 +79,8 @@ def read_images(manifest: str) -> Images:
 def _order(ids: np.ndarray) -> np.ndarray:
     """(N,) int32 places of ids in their order, which are nonnegative and all different.
 
-    Part by part of the id space, over which hashes are spread evenly: sorting all at once takes
-    four times as much memory as what comes out.
+    Part by part of the id space, over which hashes are spread evenly: sorting all at once, as
+    happens where ids are no hashes, takes four times as much memory as what comes out.
     """
     order = np.empty(len(ids), np.int32)
     start = 0
