@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.scoring.reuse.earlier import KEPT, EarlierRun, Terms
-from pipeline.scoring.reuse.images import Images, read_images
+from pipeline.scoring.reuse.images import Images, read_ids, read_images
 from pipeline.scoring.reuse.plan import BITS, MODELS, NOBODY, Offers, Task, compute_all, take_from
 from pipeline.scoring.reuse.skip import gives_all, skip_images
 from pipeline.tables import storage
@@ -314,6 +314,7 @@ def test_images_of_any_manifest_are_in_the_order_of_their_ids(
         rows[row]["category"] for row in order
     ]
     assert found.known.tolist() == [rows[row]["sha256"] is not None for row in order]
+    assert read_ids(uri).ids.tolist() == sorted(ids)
 
 
 def test_a_manifests_images_are_read_in_the_order_of_their_ids(tmp_path: Path) -> None:

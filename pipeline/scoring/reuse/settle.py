@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config import ScoreConfig
 from pipeline.errors import InputError
 from pipeline.scoring.reuse.earlier import EarlierRun, earlier_runs, named_runs
-from pipeline.scoring.reuse.images import read_images
+from pipeline.scoring.reuse.images import Images, read_ids, read_images
 from pipeline.scoring.reuse.plan import (
     NOBODY,
     Offers,
@@ -95,33 +95,43 @@ def settle(config: ScoreConfig, task: Task, begun: Mapping[str, Any] | None) -> 
         InputError: `since_run` names a run that doesn't serve; a run that this one leaves images
             to is gone or damaged.
     """
-    plan = compute_all(read_images(config.manifest), task)
-    runs: Sequence[EarlierRun] | None = None
+    runs: Sequence[EarlierRun] = ()
     if begun is not None:
         noted = begun.get("leans_on", {"skip": [], "reuse": []})
         skipping = named_runs(config.store, noted["skip"], f"the run {begun.get('run_id')}")
+        if noted["reuse"]:
+            runs = [r for r in earlier_runs(config.store) if r.run_id in noted["reuse"]]
+        plan = compute_all(_images(config, [*skipping, *runs]), task)
         plan, skipped_by = _skip(plan, task, skipping, must=True)
-        runs = [r for r in earlier_runs(config.store) if r.run_id in noted["reuse"]]
     else:
-        plan, skipped_by, runs = _fresh(config, task, plan)
+        if config.skip_scored or config.since_run or config.reuse:
+            runs = earlier_runs(config.store)
+        plan = compute_all(_images(config, runs), task)
+        plan, skipped_by = _fresh(config, task, plan, runs)
     if config.reuse and not plan.skipped.all():
         fit = tuple(run for run in runs if run.terms.serves(task.terms))
         plan = take_from(plan, task, Offers(fit, _warn))
     return Leaning(task, plan, skipped_by)
 
 
+def _images(config: ScoreConfig, runs: Sequence[EarlierRun]) -> Images:
+    """The images of the manifest, with more than their ids only where a run may give something."""
+    if runs or config.since_run:
+        return read_images(config.manifest)
+    return read_ids(config.manifest)
+
+
 def _fresh(
-    config: ScoreConfig, task: Task, plan: ReusePlan
-) -> tuple[ReusePlan, tuple[str, ...], Sequence[EarlierRun]]:
+    config: ScoreConfig, task: Task, plan: ReusePlan, runs: Sequence[EarlierRun]
+) -> tuple[ReusePlan, tuple[str, ...]]:
     if not (config.skip_scored or config.since_run or config.reuse):
-        return plan, (), ()
-    runs = earlier_runs(config.store)
+        return plan, ()
     plan, named = _skip(plan, task, _since(config, task), must=True)
     if config.since_run and config.since_run not in named:
         named = (config.since_run, *named)
     others = [run for run in runs if gives_all(run, task.terms)] if config.skip_scored else []
     plan, found = _skip(plan, task, [r for r in others if r.run_id not in named], must=False)
-    return plan, tuple(dict.fromkeys((*named, *found))), runs
+    return plan, tuple(dict.fromkeys((*named, *found)))
 
 
 def _since(config: ScoreConfig, task: Task) -> list[EarlierRun]:
