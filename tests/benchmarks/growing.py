@@ -68,7 +68,6 @@ def scaling(nodes: tuple[int, ...], images: int = 1500) -> dict[int, float]:
             score = settings(folder, bundle, manifest, f"nodes-{count}")
             pools = ("detector", "features", "classifier")
             score |= {"pools": {name: {"size": count, "num_cpus": 1.0} for name in pools}}
-            score |= {"block_rows": 16, "commit_rows": 64}
             found[count] = run(StubTask(score, count, 4, WAIT_S)).images_per_s
     return found
 
