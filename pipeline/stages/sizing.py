@@ -77,6 +77,7 @@ def measured_seconds(
     # A worker of its own, which then ends: its threads are set for the models.
     task = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(_measure)
     reference = task.remote(manifest, places, options, given)
+    done: list[Any] = []
     try:
         done, _ = ray.wait([reference], timeout=_PATIENCE_S)
         found: dict[str, float] | None = result_of(done[0]) if done else None
@@ -87,7 +88,10 @@ def measured_seconds(
         log.info("the stages could not be measured (%s)", type(error).__name__)
         return None
     finally:
-        ray.cancel(reference, force=True)
+        # One that is done mustn't be cancelled: where Ray hasn't noted its end yet, that ends the
+        # driver ("Tried to complete task that was not pending").
+        if not done:
+            ray.cancel(reference, force=True)
     return found
 
 
