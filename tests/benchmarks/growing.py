@@ -59,6 +59,17 @@ def memory(counts: tuple[int, ...]) -> dict[int, Seen]:
     return found
 
 
+def rows(counts: tuple[int, ...]) -> dict[int, Seen]:
+    """The driver's peak for many rows: of each block one image is decoded and stands for all."""
+    found = {}
+    with store() as (folder, bundle):
+        for count in counts:
+            score = settings(folder, bundle, write_rows(folder, count), f"many-{count}")
+            score |= {"block_rows": 2048, "commit_rows": 8192}
+            found[count] = run(StubTask(score, object_store_bytes=2 * 2**30, decode=False))
+    return found
+
+
 def scaling(nodes: tuple[int, ...], images: int = 1500) -> dict[int, float]:
     """Images a second on so many nodes, each with an actor of each kind that waits."""
     found = {}
@@ -75,8 +86,9 @@ def scaling(nodes: tuple[int, ...], images: int = 1500) -> dict[int, float]:
 if __name__ == "__main__":
     import sys
 
-    if sys.argv[1] == "memory":
-        for count, seen in memory(tuple(map(int, sys.argv[2:]))).items():
+    if sys.argv[1] in ("memory", "rows"):
+        measure = memory if sys.argv[1] == "memory" else rows
+        for count, seen in measure(tuple(map(int, sys.argv[2:]))).items():
             print(
                 count, seen.images, seen.driver >> 20, "MB driver", seen.worker >> 20, "MB worker"
             )
