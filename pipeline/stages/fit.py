@@ -220,11 +220,13 @@ class FitActor:
 
     def __init__(self, settings: tuple[Any, FeatureLayout, int, int, str]) -> None:
         from pipeline.models.backbone import Backbone
+        from pipeline.models.memory import keep_freed_memory
         from pipeline.models.precision import lacking
         from pipeline.models.resnet import fix_arithmetic
         from pipeline.models.weights import state_from_bytes
 
         weights, layout, batch, threads, precision = settings
+        keep_freed_memory()
         fix_arithmetic(threads)
         if missing := lacking({"features": precision}):
             raise InputError(f"precision: {', '.join(missing)}: a worker has no hardware for it")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import RunError
-from pipeline.models.memory import NoMemoryError, halved_batches
+from pipeline.models.memory import NoMemoryError, halved_batches, keep_freed_memory
 from pipeline.scoring.bundle import Bundle, open_bundle
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import as_errors, box_rows, spread, without_value
@@ -41,7 +41,11 @@ class ActorSettings:
     keep_features: str = "none"
 
     def open(self) -> Bundle:
-        """The bundle on this node; the driver has verified it where the disk is shared."""
+        """The bundle on this node, in a process that is settled for networks.
+
+        The driver has verified the bundle where the disk is shared.
+        """
+        keep_freed_memory()
         return open_bundle(self.bundle, "", verify=storage.is_remote(self.bundle))
 
 

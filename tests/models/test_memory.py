@@ -11,6 +11,7 @@ import torch
 
 from pipeline.models.memory import NoMemoryError, halved_batches, in_batches
 from tests.conftest import ROOT, TinyModels
+from tests.faults import PAGES
 
 HUNGRY = 255
 
@@ -70,6 +71,21 @@ def test_another_error_is_no_matter_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         in_batches(broken, images(4), 4)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_that_a_process_frees_is_kept_for_its_next_batch(kept: bool) -> None:
+    keeping = "from pipeline.models.memory import keep_freed_memory as keep; keep()\n"
+    measuring = "from tests.faults import faults_of_a_batch as faults; print(faults())"
+    done = subprocess.run(
+        [sys.executable, "-c", keeping * kept + measuring],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (int(done.stdout) < PAGES // 10) is kept
 
 
 # Address space for a few images of the first layers, not for a batch of 64.
