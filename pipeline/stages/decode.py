@@ -9,7 +9,6 @@ from functools import cache
 import cv2
 import pyarrow as pa
 
-from pipeline.models.memory import keep_freed_memory
 from pipeline.scoring.isolated import IsolatedPreparer
 from pipeline.scoring.prepare import (
     Failure,
@@ -58,7 +57,6 @@ def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | F
     In a task whose worker died before, one of them may have killed it: then each is decoded in a
     process that may die.
     """
-    keep_freed_memory()
     cv2.setNumThreads(1)  # a task reserves one CPU
     if options.square:
         _one_thread()

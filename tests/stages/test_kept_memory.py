@@ -1,17 +1,13 @@
-"""The processes that hold networks or decode keep the memory they free."""
+"""The processes that hold networks keep the memory they free."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import pyarrow as pa
 import pytest
 import ray
 
-from pipeline.images.decode import DecodeLimits
 from pipeline.models.specs import FeatureLayout
-from pipeline.scoring.prepare import PrepareOptions
-from pipeline.stages.decode import prepare_images
 from pipeline.stages.fit import FitActor
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
 from tests.conftest import TinyModels, TinyStore
@@ -41,9 +37,3 @@ def test_an_actor_of_a_fit_keeps_its_memory(cluster: str, tiny_models: TinyModel
     layout = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
     settle = lambda: FitActor((ray.put(weights), layout, 2, 1, "float32"))  # noqa: E731
     assert faults_after(settle) < PAGES // 10
-
-
-def test_a_task_that_decodes_keeps_its_memory(cluster: str) -> None:
-    nothing = pa.table({"uri": pa.array([], pa.string()), "sha256": pa.array([], pa.string())})
-    options = PrepareOptions(DecodeLimits(), square=64)
-    assert faults_after(lambda: prepare_images(nothing, options)) < PAGES // 10
