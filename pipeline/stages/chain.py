@@ -16,6 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.ahead import BLOCKS_A_TASK, cut_few_blocks_ahead
 from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
+from pipeline.stages.block_stats import forget_blocks
 from pipeline.stages.cluster import COMMIT_CPUS, CUT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.stages.timing import timed, timed_actor
@@ -130,6 +131,7 @@ def build_chain(
         max_retries=TASK_RETRIES,
     )
     cut_few_blocks_ahead(commits.context)
+    forget_blocks(commits.context)
     return commits
 
 

@@ -115,8 +115,7 @@ def _require_free(run: Publication) -> None:
 
 
 def _account(tally: Tally, skipped: np.ndarray, places: RunPlaces) -> None:
-    lost = tally.ids[~(tally.committed | skipped)]
-    strange = np.sort([*tally.strange, *tally.ids[tally.committed & skipped]])
+    lost, strange = tally.unaccounted(skipped)
     for ids, what in (
         (lost, "are in the manifest but were not committed"),
         (strange, "were committed but are not in the manifest"),

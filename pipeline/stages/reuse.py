@@ -195,7 +195,8 @@ class GivenColumns:
 
 def chains(plan: ReusePlan, rest: np.ndarray) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """The chains that are needed: their models, and (N,) bool the images of each."""
-    for compute in np.unique(plan.compute[rest]):
-        if compute:
-            names = tuple(name for name in MODELS if compute & BITS[name])
-            yield names, rest & (plan.compute == compute)
+    for compute in range(1, 1 << len(MODELS)):
+        chosen = plan.compute == compute
+        chosen &= rest
+        if chosen.any():
+            yield tuple(name for name in MODELS if compute & BITS[name]), chosen

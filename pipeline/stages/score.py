@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.config import ScoreConfig
 from pipeline.errors import RunError
 from pipeline.scoring.outage import OutageGuard
+from pipeline.scoring.reuse.plan import ReusePlan
 from pipeline.scoring.reuse.settle import Leaning, left_to_do
 from pipeline.stages.chain import ChainPlan, build_chain
 from pipeline.stages.cluster import FUSED, PoolPlan, connected
@@ -90,14 +91,14 @@ def _start(
 def _score_and_publish(
     work: Work, leaning: Leaning, plans: dict[str, PoolPlan], resumed: bool, lock: RunLock
 ) -> dict[str, Any]:
-    own = int((~leaning.plan.skipped).sum())
+    own = len(leaning.plan.skipped) - int(leaning.plan.skipped.sum())
     metrics = RunMetrics("score", work.manifest.categories)
     progress = Progress(own, work.config.progress_s, metrics=metrics, lock=lock)
     before = 0
     for attempt in range(_PUBLISH_TRIES):
         if attempt == 0:
-            done = _tally(work, leaning).settled
-            before = int(done.sum())
+            rest = left_to_do(leaning, _tally(work, leaning).settled)
+            before = own - int(rest.sum())
             progress.total = own - before
             metrics.left(progress.total)
             _announce(work, leaning, plans)
@@ -105,9 +106,9 @@ def _score_and_publish(
                 log.info("continuing: %d of %d images are committed already", before, own)
             note_attempt(work.places, _attempt(plans, before))
         else:
-            done = _tally(work, leaning).committed
-        if done.sum() < own:
-            leaning, plans = _score(work, leaning, plans, progress, done)
+            rest = left_to_do(leaning, _tally(work, leaning).committed)
+        if rest.any():
+            leaning, plans = _score(work, leaning, plans, progress, rest)
         try:
             facts = {
                 "resumed": resumed,
@@ -187,15 +188,15 @@ def _score(
     leaning: Leaning,
     plans: dict[str, PoolPlan],
     progress: Progress,
-    done: np.ndarray,
+    rest: np.ndarray,
 ) -> tuple[Leaning, dict[str, PoolPlan]]:
     """Commits every image that is left; what it leaned on at the end, and its pools.
 
-    `done` is (N,) bool, in the order of the plan's images.
+    `rest` is (N,) bool, in the order of the plan's images: those that are left.
     """
     while True:
         try:
-            _commit_rest(work, leaning, plans, progress, left_to_do(leaning, done))
+            _commit_rest(work, leaning, plans, progress, rest)
         except DamagedTableError as error:
             log.warning(
                 "run %s: %s: %s; what was to come from it is computed anew",
@@ -205,7 +206,7 @@ def _score(
             )
             leaning = leaning.without(error.run_id)
             plans = pools_of(work, leaning)
-            done = _tally(work, leaning).committed
+            rest = left_to_do(leaning, _tally(work, leaning).committed)
         else:
             return leaning, plans
 
@@ -228,8 +229,7 @@ def _commit_rest(
         _distance_threads(work.config, plans),
     )
     take_pieces(taking, plan, rest, progress)
-    read = ~plan.skipped & (plan.compute > 0)
-    outage = OutageGuard(int(read.sum()), work.config.max_unreachable)
+    outage = OutageGuard(_computed(plan), work.config.max_unreachable)
     for models, chosen in chains(plan, rest):
         given = GivenColumns(taking, plan, chosen) if models != work.models else None
         keep = work.config.keep_features if "features" in models else "none"
@@ -245,6 +245,11 @@ def _commit_rest(
             {"run_folder": work.places.folder, "anomaly_score": anomaly_score, "keep": keep},
         )
         watch(chain, progress, outage)
+
+
+def _computed(plan: ReusePlan) -> int:
+    """Images of which something is computed from the file."""
+    return int(np.count_nonzero(~plan.skipped & (plan.compute > 0)))
 
 
 def _distance_threads(config: ScoreConfig, plans: Mapping[str, PoolPlan]) -> int:

@@ -127,13 +127,18 @@ def plan_files(
             boxes still belong together.
     """
     holding = [commit for commit in commits if table in commit.parts]
+    # Each once, though most files need most commits.
+    source_of = [
+        Source(commit.name, commit.parts[table], repeated.get(commit.name, ()))
+        for commit in holding
+    ]
     file_rows = _images_per_file(holding, table, limits)
     files = split_ranges((span for commit in holding for span in commit.spans), file_rows)
     plans: list[FilePlan] = []
     for ranges in files:
         sources = tuple(
-            Source(commit.name, commit.parts[table], repeated.get(commit.name, ()))
-            for commit in holding
+            source
+            for source, commit in zip(source_of, holding, strict=True)
             if any(_overlaps(span, wanted) for span in commit.spans for wanted in ranges)
         )
         uri = storage.join(folder, f"part-{len(plans):05d}.parquet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,8 @@ from pipeline.tables.ledger import Commit, Spent, Work, read_commits
 
 _SCORED, _FAILED, _FINAL = 1, 2, 4
 _KINDS = ("decoded", "reused", "carried")
+# Images looked at together, so that what is computed of each in between takes little.
+_STEP = 1 << 18
 
 
 class Tally:
@@ -105,12 +107,34 @@ class Tally:
 
         A file that could not be read before a kill may be readable after it.
         """
-        found: np.ndarray = self.ids[self._has(_SCORED) & self._has(_FAILED)]
-        return found
+        both = _SCORED | _FAILED
+        return self._ids_where(lambda here: self._state[here] & both == both)
+
+    def unaccounted(self, skipped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids that are lost, and ids that were committed and shouldn't have been; both sorted.
+
+        Args:
+            skipped: (N,) bool: images that are left to other runs.
+        """
+
+        def committed(here: slice) -> np.ndarray:
+            there: np.ndarray = self._state[here] & (_SCORED | _FAILED) > 0
+            return there
+
+        lost = self._ids_where(lambda here: ~(committed(here) | skipped[here]))
+        twice = self._ids_where(lambda here: committed(here) & skipped[here])
+        return lost, np.sort(np.concatenate([np.array([*self.strange], np.int64), twice]))
+
+    def _ids_where(self, holds: Callable[[slice], np.ndarray]) -> np.ndarray:
+        steps = [slice(start, start + _STEP) for start in range(0, len(self.ids), _STEP)]
+        found = [self.ids[here][holds(here)] for here in steps]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def _has(self, bits: int) -> np.ndarray:
-        has: np.ndarray = self._state & bits > 0
-        return has
+        has = self._state & bits
+        # In place, as a run has millions of images.
+        answer: np.ndarray = np.not_equal(has, 0, out=has.view(np.bool_))
+        return answer
 
 
 def images_committed(run_folder: str) -> int:

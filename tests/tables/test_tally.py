@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.tables.ledger import Commit, Part, Span, Spent, Work
-from pipeline.tables.tally import Tally
+from pipeline.tables.tally import _STEP, Tally
 
 # Small ids, which meet often, and the largest that there are.
 ids = st.one_of(st.integers(0, 8), st.integers(2**63 - 9, 2**63 - 2))
@@ -92,3 +92,32 @@ def test_the_work_of_commits_adds_up(commits: list[Commit]) -> None:
     found = {spent.stage: (spent.seconds, spent.images) for spent in tally.work.spent}
     assert found == {stage: (seconds[stage], images[stage]) for stage in seconds}
     assert tally.work.bytes == sum(commit.work.bytes for commit in commits)
+
+
+@settings(deadline=None)
+@given(many_commits(), st.dictionaries(ids, st.booleans()))
+def test_what_is_lost_and_what_should_not_be_there(
+    commits: list[Commit], own: dict[int, bool]
+) -> None:
+    skips = dict(sorted(own.items()))
+    tally = Tally(np.array(list(skips), np.int64))
+    tally.take(commits)
+    committed = {i for c in commits for i in (*c.scored, *c.failed)}
+    lost, strange = tally.unaccounted(np.array(list(skips.values()), bool))
+    assert lost.dtype == strange.dtype == np.int64
+    assert lost.tolist() == [i for i in skips if i not in committed and not skips[i]]
+    assert strange.tolist() == sorted(i for i in committed if skips.get(i, True))
+
+
+def test_images_beyond_one_step_are_accounted_for() -> None:
+    count = 2 * _STEP + 3
+    tally = Tally(np.arange(count))
+    nothing = array("q")
+    done = array("q", [i for i in range(count) if i not in (_STEP, count - 1)])
+    failed = array("q", [5, _STEP + 1])
+    tally.take([Commit("a.json", {"scores": PART}, done, failed, nothing, [])])
+    skipped = np.zeros(count, bool)
+    skipped[[_STEP - 1, _STEP]] = True
+    lost, strange = tally.unaccounted(skipped)
+    assert (lost.tolist(), strange.tolist()) == ([count - 1], [_STEP - 1])
+    assert tally.recovered.tolist() == [5, _STEP + 1]

@@ -96,6 +96,8 @@ class ReusePlan:
         return dict(zip(names, counts.tolist(), strict=True))
 
     def _names(self, numbers: np.ndarray) -> set[str]:
+        if not self.runs:
+            return set()
         used = np.unique(numbers[~self.skipped])
         return {self.runs[number].run_id for number in used if number != NOBODY}
 

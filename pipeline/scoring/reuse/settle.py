@@ -172,5 +172,6 @@ def _warn(error: DamagedTableError) -> None:
 
 def left_to_do(leaning: Leaning, done: np.ndarray) -> np.ndarray:
     """(N,) bool: images that are neither skipped nor done, which is (N,) bool too."""
-    rest: np.ndarray = ~(leaning.plan.skipped | done)
-    return rest
+    rest = leaning.plan.skipped | done
+    answer: np.ndarray = np.logical_not(rest, out=rest)
+    return answer
