@@ -6,12 +6,15 @@ import ctypes
 import resource
 
 BYTES = 64 * 2**20
+# prctl(2)
+_PR_SET_THP_DISABLE = 41
 PAGES = BYTES // resource.getpagesize()
 
 
 def faults_of_a_batch() -> int:
     """Pages that the system gave for one large array, after one like it was freed."""
     libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)  # else a few huge pages would do
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from pipeline.models.memory import keep_freed_memory
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import spread
@@ -29,6 +30,7 @@ class Stub:
     load_seconds = 0.0
 
     def __init__(self, settings: ActorSettings) -> None:
+        keep_freed_memory()  # as an actor with a network does
         self._drop = list(settings.drop)
         time.sleep(self.load_seconds)
 

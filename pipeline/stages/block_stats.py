@@ -12,7 +12,7 @@ class ForgetBlocks(ExecutionCallback):  # type: ignore[misc]
     """Empties the list of blocks that each stage keeps until the dataset's end.
 
     Two kilobytes for each block and stage, for a summary (`Dataset.stats`) that a run has no use
-    for: stages note their seconds with the commits.
+    for: stages note their seconds with the commits. It leans on `get_stats` giving the list itself.
     """
 
     def on_execution_step(self, executor: Any) -> None:

@@ -114,7 +114,7 @@ def build_chain(
         rows = rows.map_batches(
             timed_actor(pool.actor, pool.stage) if pool.stage else pool.actor,
             fn_constructor_args=(pool.settings,),
-            compute=ActorPoolStrategy(size=pool.plan.size),
+            compute=_pool_of(pool.plan.size),
             batch_format="pyarrow",
             # One block; Ray Data insists on a number where a GPU is asked for.
             batch_size=plan.block_rows,
@@ -141,6 +141,15 @@ def _cut(rows: Dataset, size: int) -> Dataset:
     # Ray Data has no public way to say what its own tasks ask for, which is a CPU.
     cut._logical_plan.dag.ray_remote_args.update(_CUTTING)
     return cut
+
+
+def _pool_of(size: int) -> ActorPoolStrategy:
+    """Actors that do one thing at a time, in their main thread.
+
+    By itself Ray Data calls them in another one, where no memory can be kept from batch to batch
+    (`keep_freed_memory`); more than one call at a time would need `max_concurrent_calls_per_actor`.
+    """
+    return ActorPoolStrategy(size=size, enable_true_multi_threading=True)
 
 
 def _waiting_tasks() -> int:

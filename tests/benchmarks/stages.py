@@ -1,4 +1,8 @@
-"""Each model stage on a block, against the forward pass alone of the network it holds."""
+"""Each model stage on a block, against the forward pass alone of the network it holds.
+
+Both in one process, whose memory is kept from batch to batch as an actor's is: what the network
+gains by that is in both sides.
+"""
 
 from __future__ import annotations
 

@@ -97,6 +97,8 @@ from pipeline.models.specs import FeatureLayout
 from pipeline.models.weights import load_state
 import pipeline.models.memory as memory
 
+if sys.argv[2] == "kept":
+    memory.keep_freed_memory()
 torch.set_num_threads(1)
 layout = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
 state = load_state(sys.argv[1], "backbone")
@@ -115,11 +117,12 @@ print("halved", len(failures))
 """
 
 
+@pytest.mark.parametrize("freed", ["kept", "given back"])
 def test_a_real_network_in_too_little_memory_comes_to_the_same_features(
-    tiny_models: TinyModels,
+    tiny_models: TinyModels, freed: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", REAL, str(tiny_models.backbone)],
+        [sys.executable, "-c", REAL, str(tiny_models.backbone), freed],
         cwd=ROOT,
         capture_output=True,
         text=True,

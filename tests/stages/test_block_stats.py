@@ -1,4 +1,4 @@
-"""The driver keeps nothing of a block that went through, however many there are."""
+"""What Ray Data notes of each block that went through is not kept in the driver."""
 
 from __future__ import annotations
 
