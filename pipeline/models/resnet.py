@@ -156,8 +156,9 @@ def padded(images: np.ndarray, size: int, device: torch.device) -> Tensor:
     They go to a GPU as bytes, a quarter of what floats would be, and from memory that it reads
     while the processor goes on.
     """
-    batch = np.zeros((size, *images.shape[1:]), np.uint8)
+    batch = np.empty((size, *images.shape[1:]), np.uint8)
     batch[: len(images)] = images
+    batch[len(images) :] = 0
     tensor = torch.from_numpy(batch)
     if device.type == "cuda":
         tensor = tensor.pin_memory()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from pipeline.errors import InputError
 from pipeline.models.backbone import Backbone, Features
@@ -65,6 +65,8 @@ class AnomalyScorer:
             precision=spec.precision_of("features"),
         )
         self._gaussians: dict[tuple[str, str], Gaussian] = {}
+        # Made once: looking for the libraries of a process takes 3 ms, the distances of a block 17.
+        self._libraries = ThreadpoolController()
 
     def score(self, images: np.ndarray, categories: Sequence[str | None]) -> AnomalyScores:
         """Distances of (N, S, S, 3) uint8 RGB images, each in its own category."""
@@ -92,7 +94,7 @@ class AnomalyScorer:
                 # One shape for every call: the last bit depends on how many are solved at once.
                 batch = np.zeros((DISTANCE_BATCH, *features.shape[1:]), features.dtype)
                 batch[: len(chunk)] = features[chunk]
-                with threadpool_limits(self._threads):
+                with self._libraries.limit(limits=self._threads):
                     distances = mahalanobis(gaussian, batch)
                 result[chunk] = grid_score(distances, grids)[: len(chunk)]
         return result

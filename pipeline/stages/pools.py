@@ -157,7 +157,8 @@ def in_memory(
     with halved_batches(attempt()):
         while True:
             try:
-                return compute(images[kept], kept), present[kept], rows
+                some = images if len(kept) == len(images) else images[kept]
+                return compute(some, kept), present[kept], rows
             except NoMemoryError as error:
                 lost, kept = kept[error.rows], np.delete(kept, error.rows)
             if not len(kept) and not _has_room(compute, images):

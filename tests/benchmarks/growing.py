@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,16 @@ def rows(counts: tuple[int, ...]) -> dict[int, Seen]:
     return found
 
 
-def scaling(nodes: tuple[int, ...], images: int = 1500) -> dict[int, float]:
-    """Images a second on so many nodes, each with an actor of each kind that waits."""
+def scaling(
+    nodes: tuple[int, ...], images: int = 1500, sizes: Mapping[str, int] | None = None
+) -> dict[int, float]:
+    """Images a second on so many nodes, each with an actor of each kind that waits.
+
+    Args:
+        nodes: how many, one run each.
+        images: for each node.
+        sizes: of blocks and commits; None: as a run has them by itself.
+    """
     found = {}
     with store() as (folder, bundle):
         for count in nodes:
@@ -79,6 +87,7 @@ def scaling(nodes: tuple[int, ...], images: int = 1500) -> dict[int, float]:
             score = settings(folder, bundle, manifest, f"nodes-{count}")
             pools = ("detector", "features", "classifier")
             score |= {"pools": {name: {"size": count, "num_cpus": 1.0} for name in pools}}
+            score |= sizes or {}
             found[count] = run(StubTask(score, count, 4, WAIT_S)).images_per_s
     return found
 

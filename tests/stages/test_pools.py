@@ -140,6 +140,14 @@ def summed(rows: pa.Table, most: int) -> tuple[np.ndarray, np.ndarray, pa.Table]
     return in_memory(compute, images, present, rows)
 
 
+def test_models_are_given_the_images_as_they_lie_in_the_block() -> None:
+    rows = pa.table({SQUARE: pack(list(np.zeros((3, 4, 4, 3), np.uint8)), 4)})
+    images, present = unpack(rows.column(SQUARE))
+    given: list[np.ndarray] = []
+    in_memory(lambda some, _: given.append(some), images, present, rows)
+    assert [np.shares_memory(some, images) for some in given] == [True]
+
+
 def test_an_image_alone_in_its_block_that_finds_no_memory_is_an_error_row() -> None:
     rows = whitened(block(5), 2)
     found, present, told = summed(rows, most=254)
