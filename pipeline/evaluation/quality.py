@@ -19,8 +19,6 @@ from pipeline.tables.evaluation_schemas import QUALITY
 
 # Up to so many rows whole groups are drawn; more are taken one by one, by formula.
 MOST_DRAWN = 4000
-RESAMPLES = 1000
-_OVER_GROUPS = f"bootstrap over groups, {RESAMPLES} draws"
 _BY_FORMULA = "DeLong (AUROC), logit (average precision); images taken as independent"
 
 
@@ -123,10 +121,10 @@ def _areas(
             result |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         return result | {"interval": _BY_FORMULA}
     # scikit-learn takes half a second to load, which large tables can do without.
-    from pipeline.stats.detection_rates import areas, estimate, group_resamples
+    from pipeline.stats.detection_rates import RESAMPLES, estimate, resampled_areas
 
-    drawn = areas(defect, scores, group_resamples(rows.group[there], RESAMPLES, seed))
+    drawn = resampled_areas(defect, scores, rows.group[there], seed)
     for name in ("auroc", "average_precision"):
-        one = estimate(getattr(drawn, name), confidence)
+        one = estimate(getattr(drawn, name), confidence, drawn.groups)
         result |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
-    return result | {"interval": _OVER_GROUPS}
+    return result | {"interval": f"bootstrap over groups, {RESAMPLES} draws"}

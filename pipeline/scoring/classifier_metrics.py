@@ -10,14 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.stats.detection_rates import (
-    RESAMPLES,
     Areas,
-    areas,
     clopper_pearson,
     cross_chosen_thresholds,
     estimate,
     f1_threshold,
-    group_resamples,
+    resampled_areas,
 )
 from pipeline.stats.folds import grouped_folds
 from pipeline.tables.roles import TEST
@@ -153,8 +151,7 @@ def _figures(rows: Judged, seed: int) -> dict[str, Any]:
 
 
 def _sampled(rows: Judged, values: np.ndarray, seed: int) -> Areas:
-    weights = group_resamples(rows.groups, RESAMPLES, seed)
-    return areas(rows.truth, values, weights)
+    return resampled_areas(rows.truth, values, rows.groups, seed)
 
 
 def _mean(parts: list[Areas]) -> Areas:
@@ -163,13 +160,14 @@ def _mean(parts: list[Areas]) -> Areas:
     return Areas(
         np.mean([part.auroc for part in usable], axis=0),
         np.mean([part.average_precision for part in usable], axis=0),
+        min(part.groups or 0 for part in usable),
     )
 
 
 def _areas_of(sampled: Areas) -> dict[str, Any]:
     return {
-        "auroc": asdict(estimate(sampled.auroc)),
-        "average_precision": asdict(estimate(sampled.average_precision)),
+        name: asdict(estimate(getattr(sampled, name), groups=sampled.groups))
+        for name in ("auroc", "average_precision")
     }
 
 

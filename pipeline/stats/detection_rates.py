@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
+from pipeline.stats.ranking import interval_at_an_end
+
 CONFIDENCE = 0.95
 # Percentiles of so many resamples are steady in the second digit.
 RESAMPLES = 1000
@@ -91,10 +93,12 @@ class Areas:
     Attributes:
         auroc: (B,) float64.
         average_precision: (B,) float64.
+        groups: of defects or of good rows, whichever are fewer; None: not known.
     """
 
     auroc: np.ndarray
     average_precision: np.ndarray
+    groups: int | None = None
 
 
 def areas(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Areas:
@@ -141,6 +145,20 @@ def group_resamples(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return rows
 
 
+def resampled_areas(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray, seed: int) -> Areas:
+    """Areas of all rows, and of each of the resamples behind them.
+
+    Args:
+        truth: (N,) bool.
+        scores: (N,) float64.
+        groups: (N,) of each row.
+        seed: of the draws.
+    """
+    found = areas(truth, scores, group_resamples(groups, RESAMPLES, seed))
+    fewer = min(len(np.unique(groups[side])) for side in (truth, ~truth))
+    return Areas(found.auroc, found.average_precision, fewer)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure with its bootstrap interval; all None where it means nothing."""
@@ -150,13 +168,23 @@ class Estimate:
     high: float | None
 
 
-def estimate(values: np.ndarray, confidence: float = CONFIDENCE) -> Estimate:
+def estimate(
+    values: np.ndarray, confidence: float = CONFIDENCE, groups: int | None = None
+) -> Estimate:
     """The figure of all rows, values[0], and percentiles of the resamples behind it.
 
     Resamples in which the figure doesn't exist are left out.
+
+    Args:
+        values: (B + 1,) float64.
+        confidence: of the interval.
+        groups: of an area, those of the rarer kind: where it is 0 or 1, every resample says the
+            same, and how sure that is follows from their number alone.
     """
     if not np.isfinite(values[0]):
         return Estimate(None, None, None)
+    if groups and values[0] in (0, 1):
+        return Estimate(float(values[0]), *interval_at_an_end(values[0], groups, confidence))
     drawn = values[1:][np.isfinite(values[1:])]
     if not len(drawn):
         return Estimate(float(values[0]), None, None)

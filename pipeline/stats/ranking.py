@@ -79,18 +79,23 @@ def _midranks(ordered: Scores, values: Scores) -> npt.NDArray[np.float64]:
 
 
 def _on_logit(value: float, deviation: float, rows: int, confidence: float) -> Ranking:
-    """An interval that is symmetric in log(p / (1 - p)).
-
-    At 0 and 1 the deviation is 0 and says nothing: there it is Clopper and Pearson's for as many
-    rows of the rarer kind, all of them ranked right, or wrong.
-    """
-    tail = (1 - confidence) / 2
+    """An interval that is symmetric in log(p / (1 - p))."""
     if not 0 < value < 1:
-        furthest = tail ** (1 / rows)
-        return Ranking(value, furthest, 1.0) if value else Ranking(value, 0.0, 1 - furthest)
+        return Ranking(value, *interval_at_an_end(value, rows, confidence))
     if not np.isfinite(deviation):
         return Ranking(value, 0.0, 1.0)
-    spread = ndtri(1 - tail) * deviation / (value * (1 - value))
+    spread = ndtri((1 + confidence) / 2) * deviation / (value * (1 - value))
     centre = np.log(value / (1 - value))
     low, high = (1 / (1 + np.exp(-(centre + sign * spread))) for sign in (-1, 1))
     return Ranking(value, float(low), float(high))
+
+
+def interval_at_an_end(value: float, rows: int, confidence: float) -> tuple[float, float]:
+    """Lower and upper end where everything is ranked right, 1, or wrong, 0.
+
+    There neither a deviation nor resamples differ from the value, which says nothing: it is Clopper
+    and Pearson's interval of as many hits, or misses, as there are independent rows of the rarer
+    kind.
+    """
+    furthest = ((1 - confidence) / 2) ** (1 / rows)
+    return (furthest, 1.0) if value else (0.0, 1 - furthest)

@@ -16,6 +16,7 @@ from pipeline.stats.detection_rates import (
     estimate,
     f1_threshold,
     group_resamples,
+    resampled_areas,
 )
 
 
@@ -123,3 +124,17 @@ def test_near_duplicates_widen_the_interval_as_if_each_were_one_image() -> None:
     one = estimate(areas(truth, scores, single).auroc)
     five = estimate(areas(np.repeat(truth, 5), np.repeat(scores, 5), copied).auroc)
     assert (five.value, five.low, five.high) == pytest.approx((one.value, one.low, one.high))
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_what_every_resample_ranks_alike_is_as_sure_as_its_groups_are_many(right: bool) -> None:
+    """Three groups of defects, however many images of each."""
+    truth = np.repeat([True, False], [9, 5])
+    groups = np.concatenate([np.repeat([1, 2, 3], 3), [4, 5, 6, 7, 8]])
+    scores = np.where(truth == right, 2.0, 1.0) + np.arange(14) / 100
+    found = resampled_areas(truth, scores, groups, seed=0)
+    assert found.groups == 3
+    one = estimate(found.auroc, groups=found.groups)
+    exact = clopper_pearson(3 if right else 0, 3)
+    assert (one.value, one.low, one.high) == pytest.approx((float(right), exact.low, exact.high))
+    assert one.high - one.low > 0.7
