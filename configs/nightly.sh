@@ -47,7 +47,7 @@ if [[ -n ${LOGS:-} ]]; then
     mkdir -p "$LOGS"
     exec >>"$LOGS/$RUN.log" 2>&1
     find "$LOGS" -maxdepth 1 -name 'night-*.log' | sort --reverse | tail -n +$((KEPT_LOGS + 1)) |
-        xargs --no-run-if-empty rm --
+        xargs --no-run-if-empty --delimiter='\n' rm --
 fi
 
 say() { echo "$(date --utc +%Y-%m-%dT%H:%M:%SZ) $*"; }

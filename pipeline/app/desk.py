@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -122,9 +122,9 @@ class Desk:
         """The files of labels that there are: what is made with them is made anew with more."""
         return tuple(label_files(labels_folder(self.store)))
 
-    def label_rows(self) -> pa.Table:
-        """Every label that people gave; a file is read once, since none is ever changed."""
-        files = self.labels_now()
+    def label_rows(self, files: Sequence[str] | None = None) -> pa.Table:
+        """Every label of some files, or of all; one is read once, since none is ever changed."""
+        files = self.labels_now() if files is None else files
         with self._lock:
             missing = [file for file in files if file not in self._label_files]
             self._label_files.update(zip(missing, read_files(missing), strict=True))
@@ -132,12 +132,11 @@ class Desk:
                 [LABELS.empty_table(), *(self._label_files[file] for file in files)]
             )
 
-    def labels(self) -> LatestLabels | None:
-        """The labels that count; None: nobody has given any."""
-        files = self.labels_now()
+    def _labels(self, files: tuple[str, ...]) -> LatestLabels | None:
+        """Of the labels in some files those that count; None: there is no file."""
         if not files:
             return None
-        return self._small.get(("labels", files), lambda: latest(self.label_rows()))
+        return self._small.get(("labels", files), lambda: latest(self.label_rows(files)))
 
     def held(self, run_id: str, *, labelled: bool = False) -> Held:
         """A run's judged rows.
@@ -149,9 +148,12 @@ class Desk:
         Raises:
             InputError: no such run, a damaged file, or no row that judges.
         """
-        labels = self.labels() if labelled else None
-        key = (run_id, self.labels_now() if labels is not None else None)
-        return self._held.get(key, lambda: judged(self._table(run_id, labels), calibrated=False))
+        # Listed once: what is kept under these files is made of them, whoever labels meanwhile.
+        files = self.labels_now() if labelled else ()
+        return self._held.get(
+            (run_id, files),
+            lambda: judged(self._table(run_id, self._labels(files)), calibrated=False),
+        )
 
     def _table(self, run_id: str, labels: LatestLabels | None) -> HeldTable:
         self.record(run_id)

@@ -16,10 +16,25 @@ from pipeline.errors import InputError
 from pipeline.evaluation.counting import parts_of
 from pipeline.evaluation.policies import known_thresholds, read_policies
 from pipeline.policy.formula import settled
-from pipeline.policy.language import Number, Part, Policy, Ref, Resolved, ResolvedRuling, resolve
+from pipeline.policy.language import (
+    Number,
+    Part,
+    Policy,
+    Ref,
+    Resolved,
+    ResolvedRuling,
+    Thresholds,
+    parse_policy,
+    resolve,
+)
 from pipeline.policy.language.compiling import Slot
+from pipeline.scoring.bundle import open_bundle
+from pipeline.tables import storage
 
 MOVED = "moved in the app"
+# What is shown where no policy can be used: there has to be a threshold to drag.
+UNUSUAL = "most-unusual-5-percent"
+_USUAL_SHARE = 0.95
 # Places of a slider between the least and the largest score.
 _STEPS = 1000
 # Decimal places of a slider's ends: rounding in the last places of a float isn't shown.
@@ -33,10 +48,12 @@ class Usable:
     Attributes:
         resolved: by name, with their numbers.
         refused: by name why a policy can't be used on this run.
+        provisional: none can, and what is resolved is the app's own.
     """
 
     resolved: Mapping[str, Resolved]
     refused: Mapping[str, str]
+    provisional: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,7 @@ def usable(config: AppConfig, run_id: str, bundle: str | None, held: Held) -> Us
         run_id=(run_id,),
         policies=config.policies,
         thresholds=config.thresholds,
-        bundle=config.bundle or bundle or "latest",
+        bundle=config.bundle or _calibrated(config.store, bundle, held),
     )
     found: dict[str, Resolved] = {}
     refused: dict[str, str] = {}
@@ -92,7 +109,43 @@ def usable(config: AppConfig, run_id: str, bundle: str | None, held: Held) -> Us
             found[policy.name] = _resolved(policy, asked, held)
         except InputError as error:
             refused[policy.name] = str(error)
-    return Usable(MappingProxyType(found), MappingProxyType(refused))
+    own = {} if found else _most_unusual(held)
+    return Usable(MappingProxyType(found or own), MappingProxyType(refused), bool(own))
+
+
+def _calibrated(store: str, bundle: str | None, held: Held) -> str:
+    """A run's bundle; the last one instead, where that is the same scorer with thresholds.
+
+    `calibrate` writes a new bundle: the one that a run was scored with for it never has any.
+    """
+    if bundle is None:
+        return "latest"
+    try:
+        if open_bundle(bundle, storage.absolute(store), verify=False).calibration is not None:
+            return bundle
+    except InputError:
+        pass  # moved or deleted
+    try:
+        last = open_bundle("latest", storage.absolute(store), verify=False)
+    except InputError:
+        return bundle
+    same = last.scorer_digest == held.table.origin.get("scorer_digest")
+    return last.uri if same and last.calibration is not None else bundle
+
+
+def _most_unusual(held: Held) -> dict[str, Resolved]:
+    """A threshold below the highest scores, to start from; empty: there is no score."""
+    for score in sorted(held.scores, key=lambda name: (name != "anomaly_score", name)):
+        there = held.scores[score][np.isfinite(held.scores[score])]
+        if not len(there):
+            continue
+        threshold = float(np.quantile(there, _USUAL_SHARE, method="higher"))
+        decide = {"score": score, "ge": threshold, "reason": "among the highest scores"}
+        document = {"policy": "v1", "name": UNUSUAL, "decide": decide, "on_missing": "review"}
+        parts, _ = parts_of(held.groups, by_type=False)
+        policy = parse_policy(document, "the app")
+        return {UNUSUAL: resolve(policy, parts, Thresholds(), held.table.scores)}
+    return {}
 
 
 def _resolved(policy: Policy, asked: EvaluateConfig, held: Held) -> Resolved:

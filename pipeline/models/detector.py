@@ -224,6 +224,11 @@ def load_network(weights: Path, what: str) -> Any:
     Raises:
         InputError: the file is no such checkpoint.
     """
+    if weights.suffix.lower() != ".pt":
+        raise InputError(
+            f"{what}: is called {weights.name!r}, and a checkpoint of ultralytics ends in .pt: "
+            "rename it if it is one; exports such as .onnx can't be used"
+        )
     require_quiet()
     from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 

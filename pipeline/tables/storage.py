@@ -24,6 +24,8 @@ from pipeline.tables.store_errors import for_people
 
 _S3 = ("s3://", "s3a://")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+# What disks without hard links say (exFAT, many of FUSE).
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 # A list of numbers as json.dumps writes it with an indent.
 _NUMBERS = re.compile(r"\[\n\s+(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s+\]")
@@ -201,8 +203,24 @@ def create_bytes(uri: str, content: bytes) -> bool:
         os.link(partial, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create_in_place(path, content)
     finally:
         remove(partial)
+    return True
+
+
+def _create_in_place(path: str, content: bytes) -> bool:
+    """On a disk without links: as exclusive, but a reader may meet a file that is half written."""
+    try:
+        with open(path, "xb") as file:  # noqa: PTH123
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
     return True
 
 

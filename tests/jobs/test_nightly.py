@@ -228,7 +228,7 @@ def test_the_night_is_that_of_the_evening_before_from_noon_to_noon(tmp_path: Pat
 
 
 def test_old_logs_go(tmp_path: Path) -> None:
-    logs = tmp_path / "logs"
+    logs = tmp_path / "logs of the line"
     logs.mkdir()
     for day in range(1, 32):
         (logs / f"night-2026-01-{day:02}.log").touch()

@@ -202,3 +202,11 @@ def test_networks_of_other_tasks_are_refused(tmp_path: Path, task: str) -> None:
         InputError, match=r"weights: its head is a \w+, .*give a detection checkpoi"
     ):
         Detector(file, settings_of(0.3), "weights")
+
+
+@pytest.mark.parametrize("name", ["best.onnx", "best.pth", "best"])
+def test_weights_of_another_name_are_refused_in_words(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"weights")
+    with pytest.raises(InputError, match=rf"^detector\.weights: is called '{name}', and .* \.pt"):
+        load_network(file, "detector.weights")

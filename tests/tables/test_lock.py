@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -183,6 +185,22 @@ def test_of_many_at_once_one_takes_over(tmp_path: Path) -> None:
         thread.join()
     assert len(held) == 1
     assert len(refused) == 7
+
+
+def test_a_file_is_created_once_on_a_disk_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As exFAT and many mounts in user space are."""
+
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    uri = str(tmp_path / "folder" / "a")
+    assert storage.create_bytes(uri, b"first")
+    assert not storage.create_bytes(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
 
 
 def test_a_file_is_created_once(tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ def _policy(view: View, usable: Usable) -> str:
         raise InputError(f"no policy can be used on this run; the first of them: {first}")
     found = _one_of("The policy", view.policy, names, names[0])
     session.choose("Policy", "policy", names, found, plain)
+    if usable.provisional:
+        st.warning(
+            "No policy can be used on this run; below stands why. The 5 % with the highest scores "
+            "are flagged instead: drag the threshold to where it should be."
+        )
     if usable.refused:
         with st.expander(f"{len(usable.refused)} more can't be used on this run"):
             for name, why in usable.refused.items():

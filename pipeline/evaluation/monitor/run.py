@@ -89,7 +89,13 @@ def _reference(
             f"reference: {config.reference}: no row is left to compare with; compared are "
             f"{chosen.says}"
         )
-    use = in_use(config, policies, table, scales)
+    # What another scorer's run is compared by are its images: thresholds, which are of one scorer
+    # alone, may well be the run's own.
+    apart = config.run_id is not None and config.freeze is None
+    if apart and scorer_of(opened(config.store, str(config.run_id), "run_id")) != scorer_of(table):
+        use = InUse()
+    else:
+        use = in_use(config, policies, table, scales)
     return sketch_of(config.store, table, chosen, Work(scales, names, use)), scales, use
 
 

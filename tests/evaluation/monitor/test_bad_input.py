@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import monitor
+from pipeline.scoring.bundle import open_bundle
 from tests.evaluation.monitor.nights import Line, failed, images
+from tests.scoring.runs import make_bundle
 
 
 def told(line: Line, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
@@ -172,6 +174,18 @@ def test_scores_of_another_scorer_are_not_compared_and_the_images_are(line: Line
     assert verdicts["anomaly_score"] == "not_comparable"
     assert verdicts["contrast"] == "ok"
     assert len(line.read("flagged")) == 0
+
+
+def test_thresholds_of_the_new_scorer_dont_keep_images_from_being_compared(line: Line) -> None:
+    """After a refit `latest` is of another scorer than the reference: that is no mistake."""
+    for run_id, fitted in (("first", [1, 2]), ("night", [3, 4])):
+        seen = {"gaussians": fitted, "classifier": [], "detector": []}
+        bundle = open_bundle(make_bundle(str(line.store), seen), str(line.store))
+        line.publish(run_id, images(1 + (run_id == "night")), scorer=bundle.scorer_digest)
+    report = line.monitor(policies=line.policy("stop", "anomaly_score", {"ref": "x.safe"}))
+    assert report["verdict"] == "ok"
+    verdicts = line.read("drift").set_index("measure").verdict
+    assert verdicts["anomaly_score"] == "not_comparable"
 
 
 def test_a_reference_from_before_images_were_measured(line: Line) -> None:
