@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,8 @@ from pipeline.tables.roles import require_roles
 DEFECT = "defect"
 # Why an image isn't used, beside the reasons of reading it.
 UNMARKED, UNLABELLED = "no_box_in_mask", "not_labelled"
+# Rows that are looked at before the next are taken from the manifest.
+_CHUNK = 1024
 
 _COLUMNS = [
     "image_id",
@@ -122,6 +126,23 @@ def read_labelled(row: Mapping[str, Any], options: LabelOptions) -> Labelled | F
             "good; correct is_defect, or remove mask_uri"
         )
     return Labelled(image.pixels, boxes)
+
+
+def require_labels(rows: pa.Table, options: LabelOptions) -> None:
+    """Reads every image with its mask, to find what is wrong before work that takes hours.
+
+    An image that can't be read is left out by whoever reads it next, and counted there.
+
+    Raises:
+        InputError: as `read_labelled`.
+    """
+
+    def look(row: Mapping[str, Any]) -> None:
+        read_labelled(row, options)  # what it gives is let go: a thread holds one image
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for start in range(0, len(rows), _CHUNK):
+            list(pool.map(look, rows.slice(start, _CHUNK).to_pylist()))
 
 
 def _boxes(row: Mapping[str, Any], shape: tuple[int, ...], options: LabelOptions) -> np.ndarray:

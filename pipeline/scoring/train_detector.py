@@ -24,7 +24,7 @@ from pipeline.models.specs import DetectorSettings, Epoch, FineTuning
 from pipeline.scoring.bundle import DETECTOR_FILE
 from pipeline.scoring.dataset import FOLDERS, DatasetPlan, write_dataset
 from pipeline.scoring.detector_quality import detector_quality
-from pipeline.scoring.labelled import class_names, label_options, rows_by_role
+from pipeline.scoring.labelled import class_names, label_options, require_labels, rows_by_role
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.weights_files import local_weights, read_weights
 from pipeline.tables import storage
@@ -175,13 +175,17 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         What was trained on, for the record.
 
     Raises:
-        InputError: a mask that can't be used.
+        InputError: a mask that can't be used, of a row that trains or of one that judges.
         RunError: the loss became infinite, no image could be read, or the archive is out of reach.
     """
     options = label_options(config.boxes, config.limits)
-    rows = rows_by_role(config.manifest, {FIT}, "training")[FIT]
+    of_roles = rows_by_role(config.manifest, {FIT, config.evaluate_role}, "training")
+    rows = of_roles[FIT]
     names = class_names(rows, options)
     chosen = chosen_rows(rows, config.good_per_defect)
+    before = storage.read_bytes(places.state) if storage.exists(places.state) else None
+    if before is None:
+        require_labels(of_roles[config.evaluate_role], options)
     seen_before = seen_by(config.weights) if config.weights else NONE
     with tempfile.TemporaryDirectory(prefix="linescore-detector-") as folder:
         plan = DatasetPlan(Path(folder), names, options, max_side=config.image_size)
@@ -189,7 +193,6 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         _require_reachable(len(chosen), written.left_out, config.max_unreachable)
         if not written.defects:
             raise RunError(f"training: none of the defect images could be used: {written.examples}")
-        before = storage.read_bytes(places.state) if storage.exists(places.state) else None
         images = Path(folder) / "images" / FOLDERS[FIT]
         keep = _Keeper(places, config.state_s)
         with _starting_weights(config) as file:

@@ -119,6 +119,22 @@ def test_a_mask_that_is_found_wrong_on_a_worker_is_bad_input(
     assert not (tmp_path / "store/models/detector/detector.pt").exists()
 
 
+def test_a_row_that_judges_is_found_wrong_before_the_training(
+    tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    rows = small_archive(tmp_path / "archive")
+    row = next(row for row in rows if row["role"] == "validation" and row["is_defect"])
+    row["mask_uri"] = None
+    ours = config(tmp_path, rows, state_s=0, **start(tiny_models))
+    places = model_places(ours.store, "detector")
+    with pytest.raises(InputError, match=rf"{row['uri']}: is a defect .* and has no mask"):
+        train_detector(ours, places)
+    assert not Path(places.folder).exists()
+    assert train_detector(ours.model_copy(update={"boxes": BoxesConfig(unmarked="skip")}), places)[
+        "classes"
+    ] == ["defect"]
+
+
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     tmp_path: Path, tiny_models: TinyModels
 ) -> None:
