@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError, RunError
+from pipeline.errors import RunError
 from pipeline.evaluation.table import ScoredTable
+from pipeline.tables.labels import truth_codes
 
 Codes = npt.NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
@@ -246,19 +247,7 @@ def _labels(column: pa.Array) -> Codes:
     Raises:
         InputError: a number that is neither 0 nor 1.
     """
-    if pa.types.is_null(column.type):
-        return np.zeros(len(column), np.int64)
-    # A number beyond int64 wraps round to a negative one, which is refused as any other.
-    whole = column.cast(pa.int64(), safe=False)
-    numbers = pc.fill_null(whole, -1).to_numpy(zero_copy_only=False)
-    strange = (numbers < -1) | (numbers > 1)
-    if strange.any() or column.null_count != int((numbers == -1).sum()):
-        value = numbers[strange][0] if strange.any() else -1
-        raise InputError(
-            f"columns.is_defect: {value}: is no label; 1 for a defect, 0 for a good image, null "
-            "for not known"
-        )
-    labels: Codes = numbers + 1
+    labels: Codes = truth_codes(column) + 1
     return labels
 
 

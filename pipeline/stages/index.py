@@ -79,6 +79,9 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     changed: list[str] = []
     if earlier is not None:
         table, changed = carried_over(table, earlier)
+        if labels is not None:
+            # And after it: `unsure` left a null, which the earlier row has just filled.
+            table, _ = _with_labels(table, labels)
     write_manifest(uri, table)
     changes = {"files": dict(comparison.counts), "relabelled": changed}
     told = {"since": changes if earlier else None, "labelled": labelled}

@@ -195,6 +195,9 @@ def relabelled(
         columns: `image_id`, and those that are asked for.
         asked: of `is_defect` and `defect_type`.
         labels: what people said; `unsure` takes a label away.
+
+    Raises:
+        InputError: the table's own `is_defect` holds a number that is neither 0 nor 1.
     """
     places = places_of(columns["image_id"], labels)
     rows = np.flatnonzero(places >= 0)
@@ -219,12 +222,30 @@ def _own(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """The table's own column in the labels' type."""
     plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     if pa.types.is_boolean(kind) and not pa.types.is_boolean(plain.type):
-        return (
-            plain.cast(pa.int64()).cast(kind)
-            if not pa.types.is_null(plain.type)
-            else pa.nulls(len(plain), kind)
-        )
+        codes = truth_codes(plain)  # a cast would take any number but 0 for a defect
+        return pa.array(codes == 1, kind, mask=codes < 0)
     return plain.cast(kind)
+
+
+def truth_codes(column: pa.Array) -> np.ndarray:
+    """(N,) int64 of a column of labels: 1 for a defect, 0 for a good image, -1 for null.
+
+    Raises:
+        InputError: a number that is neither 0 nor 1.
+    """
+    if pa.types.is_null(column.type):
+        return np.full(len(column), -1, np.int64)
+    # A number beyond int64 wraps round to a negative one, which is refused as any other.
+    whole = column.cast(pa.int64(), safe=False)
+    codes: np.ndarray = pc.fill_null(whole, -1).to_numpy(zero_copy_only=False)
+    strange = (codes < -1) | (codes > 1)
+    if strange.any() or column.null_count != int((codes == -1).sum()):
+        value = codes[strange][0] if strange.any() else -1
+        raise InputError(
+            f"columns.is_defect: {value}: is no label; 1 for a defect, 0 for a good image, null "
+            "for not known"
+        )
+    return codes
 
 
 def _read(uri: str, field: str) -> pa.Table:

@@ -123,6 +123,28 @@ def test_labels_are_joined_to_a_table_of_zeros_and_ones_without_types(bench: Ben
 
 
 @pytest.mark.parametrize(
+    ("kind", "strange"),
+    [(pa.int8(), -1), (pa.int8(), 2), (pa.int64(), -1), (pa.uint64(), 2), (pa.uint64(), 2**64 - 1)],
+)
+def test_a_number_that_is_no_label_is_refused_as_it_is_without_labels(
+    counted: Bench, capsys: pytest.CaptureFixture[str], kind: pa.DataType, strange: int
+) -> None:
+    """Also where the label that people gave is that of another row, or of this very one."""
+    own = pa.array([1, 1, 0, 0, strange], kind)
+    table = pq.read_table(counted.table)
+    place = table.schema.get_field_index("is_defect")
+    pq.write_table(table.set_column(place, "is_defect", own), counted.table)
+    assert main(counted.arguments()) == 2
+    alone = capsys.readouterr().err
+    assert "columns.is_defect: " in alone
+    assert "is no label; 1 for a defect, 0 for a good image" in alone
+    for image in (2, 5):
+        append_label(str(counted.store), Label(image, "good"))
+        assert main(counted.arguments(labels=labels(counted))) == 2
+        assert capsys.readouterr().err == alone
+
+
+@pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"labels": "nowhere"}, "there is no label"),

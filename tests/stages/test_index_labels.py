@@ -46,3 +46,40 @@ def test_an_index_takes_the_labels_that_people_gave(cluster: str, tmp_path: Path
     night = run_index(again.model_copy(update={"since": "m"}))
     assert night["since"]["relabelled"] == []
     assert rows(night["manifest"]) == after
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["a list that says so", "a plain folder"])
+def test_unsure_takes_away_what_an_earlier_night_knew(
+    cluster: str, tmp_path: Path, *, listed: bool
+) -> None:
+    """Whether the source or only the earlier manifest says that the image is a defect."""
+    folder = write_archive(tmp_path / "archive", good=1, test=1) / "bolt/test/dent"
+    store = str(tmp_path / "store")
+    source = tmp_path / "list.csv"
+    (image,) = folder.iterdir()
+    source.write_text(f"uri,category,is_defect,defect_type\n{image},bolt,true,dent\n")
+    first = IndexConfig(source=str(source), store=store, name="m")
+    (before,) = rows(run_index(first)["manifest"]).values()
+    assert (before["is_defect"], before["defect_type"]) == (True, "dent")
+    append_label(store, Label(before["image_id"], "unsure"))
+    changes = {"since": "m", "labels": labels_folder(store)}
+    if not listed:
+        changes |= {"source": str(folder), "category": "bolt"}
+    for _ in range(2):
+        night = run_index(first.model_copy(update=changes))
+        (after,) = rows(night["manifest"]).values()
+        assert (after["is_defect"], after["defect_type"]) == (None, None)
+        assert night["labelled"] == 1
+        assert night["since"]["relabelled"] == []
+
+
+def test_a_label_without_a_type_is_no_earlier_nights_type(cluster: str, tmp_path: Path) -> None:
+    archive, store = write_archive(tmp_path / "archive", good=1, test=1), str(tmp_path / "store")
+    config = IndexConfig(source=str(archive), store=store, name="m")
+    before = rows(run_index(config)["manifest"])["bolt/test/dent/000.png"]
+    append_label(store, Label(before["image_id"], "defect"))
+    labelled = {"labels": labels_folder(store)}
+    whole = rows(run_index(config.model_copy(update=labelled | {"name": "whole"}))["manifest"])
+    night = rows(run_index(config.model_copy(update=labelled | {"since": "m"}))["manifest"])
+    assert night == whole
+    assert night["bolt/test/dent/000.png"]["defect_type"] is None
