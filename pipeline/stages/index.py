@@ -28,7 +28,14 @@ from pipeline.tables.earlier import (
     read_earlier,
     require_present,
 )
-from pipeline.tables.labels import LatestLabels, places_of, read_labels, relabelled
+from pipeline.tables.labels import (
+    LatestLabels,
+    label_files,
+    labels_folder,
+    places_of,
+    read_labels,
+    relabelled,
+)
 from pipeline.tables.layout import Entry, Listing, list_source
 from pipeline.tables.manifest import image_id, uri_id, write_manifest
 from pipeline.tables.merge import Duplicates, merge_contents
@@ -68,7 +75,7 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     uri = storage.join(store, "manifests", f"{config.name}.parquet")
     earlier = _earlier(config, store, uri)
     comparison = _compare(config, listing, earlier)
-    labels = None if config.labels is None else read_labels(storage.absolute(config.labels))
+    labels = _labels(config, store)
     storage.require_writable(store, "store")
     hashes = _hashes(config, listing.entries, comparison)
     table, duplicates = merge_contents(_rows(listing.entries, hashes))
@@ -78,20 +85,31 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
         table, labelled = _with_labels(table, labels)
     changed: list[str] = []
     if earlier is not None:
-        table, changed = carried_over(table, earlier)
-        if labels is not None:
-            # And after it: `unsure` left a null, which the earlier row has just filled.
-            table, _ = _with_labels(table, labels)
+        known = () if labels is None else frozenset(labels.image_id.tolist())
+        table, changed = carried_over(table, earlier, known)
     write_manifest(uri, table)
     changes = {"files": dict(comparison.counts), "relabelled": changed}
     told = {"since": changes if earlier else None, "labelled": labelled}
     return _report(uri, listing, table, duplicates) | told
 
 
+def _labels(config: IndexConfig, store: str) -> LatestLabels | None:
+    """The labels that people gave; None: they aren't asked for, or nobody has given one yet."""
+    if config.labels is None:
+        return None
+    place, own = storage.absolute(config.labels), labels_folder(store)
+    if place.rstrip("/") == own:
+        # The app makes the folder with the first label: a night may come before.
+        with storage.errors_for(own, "labels"):
+            if not label_files(own):
+                return None
+    return read_labels(place)
+
+
 def _with_labels(table: pa.Table, labels: LatestLabels) -> tuple[pa.Table, int]:
     """The manifest with people's labels, and how many of its images have one."""
     table = table.combine_chunks()
-    asked = ("is_defect", "defect_type")
+    asked = ("is_defect", "defect_type", "mask_uri")
     columns = {name: _chunk(table.column(name)) for name in ("image_id", *asked)}
     for name, column in relabelled(columns, asked, labels).items():
         place = table.schema.get_field_index(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +25,8 @@ _GIVEN = (
 )  # fmt: skip
 # An image whose truth changed has lost what was given to it for what it was.
 _TRUTH = ("category", "is_defect")
+# What a person's label speaks of, also by leaving it open; and, where it says good, the mask.
+_LABELLED, _LABELLED_GOOD = ("is_defect", "defect_type"), ("is_defect", "defect_type", "mask_uri")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Fewer are files that somebody moved, whatever their share of a small archive.
 _GONE_FILES = 10
@@ -147,11 +149,18 @@ def require_present(earlier: Earlier, gone: int, share: float) -> None:
         )
 
 
-def carried_over(rows: pa.Table, earlier: Earlier) -> tuple[pa.Table, list[str]]:
+def carried_over(
+    rows: pa.Table, earlier: Earlier, labelled: Collection[int] = ()
+) -> tuple[pa.Table, list[str]]:
     """Gives images what the earlier manifest says of them and the listing doesn't.
 
     An image is its content: one that was moved keeps its role. One whose category or truth is
     another now keeps nothing: a role for good images means something else for a defect.
+
+    Args:
+        rows: of the listing.
+        earlier: the manifest of before.
+        labelled: images that people labelled: what they left open stays open.
 
     Returns:
         The rows in the same order, and the URIs of those whose truth changed.
@@ -166,7 +175,9 @@ def carried_over(rows: pa.Table, earlier: Earlier) -> tuple[pa.Table, list[str]]
         if _contradicts(row, old):
             relabelled.append(row["uri"])
             continue
-        row |= {name: old.get(name) for name in _GIVEN if row[name] is None}
+        said = _LABELLED_GOOD if row["is_defect"] is False else _LABELLED
+        closed = said if row["image_id"] in labelled else ()
+        row |= {name: old.get(name) for name in _GIVEN if row[name] is None and name not in closed}
     for name in _GIVEN:
         place, kind = rows.schema.get_field_index(name), MANIFEST.field(name)
         rows = rows.set_column(place, kind, pa.array([row[name] for row in found], kind.type))

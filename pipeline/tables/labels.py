@@ -193,8 +193,9 @@ def relabelled(
 
     Args:
         columns: `image_id`, and those that are asked for.
-        asked: of `is_defect` and `defect_type`.
-        labels: what people said; `unsure` takes a label away.
+        asked: of `is_defect`, `defect_type` and `mask_uri`.
+        labels: what people said; `unsure` takes a label away, `defect` alone keeps the type that
+            is known, and what is good has no mask.
 
     Raises:
         InputError: the table's own `is_defect` holds a number that is neither 0 nor 1.
@@ -207,14 +208,22 @@ def relabelled(
     words = labels.label.take(pa.array(places[rows]))
     kinds = labels.defect_type.take(pa.array(places[rows]))
     truth = pa.array([_TRUTH[word] for word in words.to_pylist()], pa.bool_())
-    # A good image's type is `good`, as layouts name it.
-    kind = pc.if_else(pc.equal(words, GOOD), GOOD, kinds)
+    good = pc.equal(words, GOOD)
     found = {}
-    for name, values in (("is_defect", truth), ("defect_type", kind)):
-        if name in asked:
-            found[name] = pc.replace_with_mask(
-                _own(columns[name], values.type), mask, values.cast(values.type)
-            )
+    if "is_defect" in asked:
+        own = _own(columns["is_defect"], truth.type)
+        found["is_defect"] = pc.replace_with_mask(own, mask, truth)
+    if "defect_type" in asked:
+        own = _own(columns["defect_type"], pa.string())
+        here = own.filter(mask)
+        known = pc.and_(pc.equal(words, DEFECT), pc.not_equal(here, GOOD))
+        kinds = pc.coalesce(kinds, pc.if_else(known, here, None))
+        # A good image's type is `good`, as layouts name it.
+        found["defect_type"] = pc.replace_with_mask(own, mask, pc.if_else(good, GOOD, kinds))
+    if "mask_uri" in asked:
+        own = _own(columns["mask_uri"], pa.string())
+        kept = pc.if_else(good, None, own.filter(mask))
+        found["mask_uri"] = pc.replace_with_mask(own, mask, kept)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import IndexConfig
+from pipeline.errors import InputError
 from pipeline.report.summary import index_summary
 from pipeline.stages.index import run_index
 from pipeline.tables import storage
@@ -73,13 +74,44 @@ def test_unsure_takes_away_what_an_earlier_night_knew(
         assert night["since"]["relabelled"] == []
 
 
-def test_a_label_without_a_type_is_no_earlier_nights_type(cluster: str, tmp_path: Path) -> None:
+def test_a_label_without_a_type_keeps_the_type_that_the_archive_knows(
+    cluster: str, tmp_path: Path
+) -> None:
     archive, store = write_archive(tmp_path / "archive", good=1, test=1), str(tmp_path / "store")
     config = IndexConfig(source=str(archive), store=store, name="m")
-    before = rows(run_index(config)["manifest"])["bolt/test/dent/000.png"]
-    append_label(store, Label(before["image_id"], "defect"))
+    before = rows(run_index(config)["manifest"])
+    confirmed, missed = before["bolt/test/dent/000.png"], before["bolt/test/good/000.png"]
+    for row in (confirmed, missed):
+        append_label(store, Label(row["image_id"], "defect"))
     labelled = {"labels": labels_folder(store)}
     whole = rows(run_index(config.model_copy(update=labelled | {"name": "whole"}))["manifest"])
     night = rows(run_index(config.model_copy(update=labelled | {"since": "m"}))["manifest"])
     assert night == whole
-    assert night["bolt/test/dent/000.png"]["defect_type"] is None
+    kinds = [night[f"bolt/test/{name}/000.png"]["defect_type"] for name in ("dent", "good")]
+    assert kinds == ["dent", None]
+
+
+def test_what_people_call_good_has_no_mask(cluster: str, tmp_path: Path) -> None:
+    """A detector's training refuses a mask of a good image, and nobody could take it away."""
+    archive, store = write_archive(tmp_path / "archive", good=1, test=1), str(tmp_path / "store")
+    config = IndexConfig(source=str(archive), store=store, name="m")
+    before = rows(run_index(config)["manifest"])["bolt/test/dent/000.png"]
+    assert before["mask_uri"] == str(archive / "bolt/ground_truth/dent/000_mask.png")
+    append_label(store, Label(before["image_id"], "good"))
+    for since in (None, "m", "m"):
+        changes = {"since": since, "labels": labels_folder(store)}
+        found = rows(run_index(config.model_copy(update=changes))["manifest"])
+        after = found["bolt/test/dent/000.png"]
+        assert (after["is_defect"], after["defect_type"], after["mask_uri"]) == (
+            False,
+            "good",
+            None,
+        )
+
+
+def test_a_night_before_the_first_label(cluster: str, tmp_path: Path) -> None:
+    archive, store = write_archive(tmp_path / "archive", good=1, test=1), str(tmp_path / "store")
+    config = IndexConfig(source=str(archive), store=store, name="m", labels=labels_folder(store))
+    assert run_index(config)["labelled"] == 0
+    with pytest.raises(InputError, match="there is no label"):
+        run_index(config.model_copy(update={"labels": str(tmp_path / "labels")}))
