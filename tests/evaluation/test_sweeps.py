@@ -17,9 +17,11 @@ from pipeline.errors import InputError
 from pipeline.evaluation.sweep.sides import sweep_sides
 from pipeline.evaluation.table import open_files
 from pipeline.policy.choosing.hold_out import held_out
+from pipeline.report.sweep import sweep_lines
 from tests.evaluation.tables import SCHEMA, Bench
 
 GRID = [0.1, 0.35, 0.5, 0.75]
+COSTS = {"false_negative": {"*": 9}, "false_positive": {"*": 1}, "defect_rate": {"*": 0.4}}
 GROUPED = SCHEMA.append(pa.field("group_id", pa.int64()))
 
 
@@ -149,9 +151,7 @@ def test_in_sample_figures_are_called_so(bench: Bench) -> None:
 def test_each_category_may_have_its_own(bench: Bench) -> None:
     table = rows()
     put(bench, table)
-    prices = {"*": 1}
-    costs = {"false_negative": {"*": 9}, "false_positive": prices, "defect_rate": {"*": 0.4}}
-    file = sweep(bench, choose={"per_category": True, "costs": costs})
+    file = sweep(bench, choose={"per_category": True, "costs": COSTS})
     choice = run(bench, file)["chosen"]
     assert choice["per_category"]
     tuning = table[table["role"] == "validation"]
@@ -230,6 +230,76 @@ def test_what_cannot_be_certified_is_not_chosen_and_the_needed_number_is_told(be
     assert told["guarantee"]["needed"] == 2995  # 0.999 ** 2995 <= 0.05
 
 
+def reviewing(bench: Bench, **choose: Any) -> Path:
+    """Flags from x on, reviews from y on; with y at 0 a person sees all that isn't flagged."""
+    cuts = {
+        name: {"score": "a", "ge": {"var": var}} for name, var in (("decide", "x"), ("review", "y"))
+    }
+    return sweep(
+        bench,
+        template={"policy": "v1", "name": "both", **cuts},
+        variables={"x": {"values": [0.5, 0.6, 0.99]}, "y": {"values": [0.0, 0.3, 0.55]}},
+        choose=choose,
+    )
+
+
+def test_a_certified_policy_keeps_the_budgets_on_tuning(bench: Bench) -> None:
+    table = rows(1200)
+    put(bench, table)
+    wanted = "fnr<=0.5@0.95"
+    alone = run(bench, reviewing(bench), guarantee=wanted)["chosen"]
+    judged = table[table["role"] == "test"]
+    # Without a budget on reviews, that a person sees nearly everything costs nothing.
+    assert alone["variables"] == [{"x": 0.99, "y": 0.0}]
+    assert alone["budgets"] == []
+    choice = run(bench, reviewing(bench, budgets=["fnr<=0.5", "review<=0.2"]), guarantee=wanted)
+    told = choice["chosen"]
+    fnr, review = told["budgets"]
+    assert (fnr["asked"], review["asked"]) == ("fnr<=0.5", "review<=0.2")
+    (x, y), n = told["variables"][0].values(), len(judged)
+    sent = {
+        name: ((mine["a"] < np.float32(x)) & (mine["a"] >= np.float32(y))).sum()
+        for name, mine in (("hold_out", judged), ("tuning", table[table["role"] != "test"]))
+    }
+    assert review["hold_out"] == {
+        "hits": sent["hold_out"],
+        "of": n,
+        "kept": sent["hold_out"] <= n // 5,
+    }
+    assert review["tuning"]["hits"] == sent["tuning"]
+    assert review["tuning"]["kept"] and fnr["tuning"]["kept"]
+    assert told["met"]
+    assert told["says"].endswith(
+        "the candidates were those that keep fnr<=0.5 and review<=0.2 on tuning"
+    )
+    assert f"  review<=0.2: kept on tuning ({sent['tuning']} of" in "\n".join(sweep_lines(choice))
+
+
+def test_whether_the_budgets_hold_where_it_is_judged_is_told(bench: Bench) -> None:
+    """The rows that judge pick no candidate: they may well break a budget, and say so."""
+    table = rows(1200)
+    # Where it is judged, a person would see most of the images.
+    table.loc[table["role"] == "test", "a"] = np.float32(0.58)
+    put(bench, table)
+    file = reviewing(bench, budgets=["fnr<=0.5", "review<=0.2"])
+    told = run(bench, file, guarantee="fnr<=0.5@0.95")
+    _, review = told["chosen"]["budgets"]
+    assert (review["tuning"]["kept"], review["hold_out"]["kept"]) == (True, False)
+    assert "not kept on hold-out" in "\n".join(sweep_lines(told))
+
+
+def test_where_no_policy_keeps_the_budgets_there_is_none_to_certify(bench: Bench) -> None:
+    put(bench, rows(1200))
+    file = reviewing(bench, budgets=["fnr<=0", "review<=0"])
+    told = run(bench, file, guarantee="fnr<=0.3@0.95")
+    assert told["chosen"] is None
+    assert told["guarantee"]["tested"] == 0
+    assert told["guarantee"]["says"].startswith(
+        "fnr<=0.3@0.95 is not certified, there is no candidate: on tuning none of 9 policies keeps "
+        "fnr<=0 and review<=0; the nearest: "
+    )
+
+
 def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
     put(bench, rows())
     decide = {"defect_type": ["dent", "hole"]}
@@ -260,6 +330,16 @@ def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
         ({"choose": {"budgets": ["fnr<2"]}}, {}, r"choose.budgets\[0\]: 'fnr<2' is no budget"),
         ({}, {"guarantee": "fnr<=0.01"}, "guarantee: .* is no guarantee"),
         ({}, {"holdout": {"by": "none"}, "guarantee": "fnr<=0.1@0.9", "roles": "test"}, "chose"),
+        (
+            {"choose": {"costs": COSTS}},
+            {"guarantee": "fnr<=0.1@0.9"},
+            "choose.costs: stands beside guarantee=fnr<=0.1@0.9",
+        ),
+        (
+            {"choose": {"budgets": ["fnr<=0.1"], "per_category": True}},
+            {"guarantee": "fnr<=0.1@0.9"},
+            "choose.per_category: stands beside guarantee=fnr<=0.1@0.9",
+        ),
         ({}, {"holdout": {"by": "role", "judging": ("validation",)}}, "is in holdout.tuning too"),
         ({}, {"holdout": {"by": "role", "tuning": ("fit",)}}, "tuning: has no"),
         ({}, {"holdout": {"by": "role"}, "roles": "test"}, "roles: with holdout.by=role"),

@@ -15,6 +15,7 @@ from pipeline.evaluation.figures import Judged, figures_table
 from pipeline.evaluation.policies import known_thresholds
 from pipeline.evaluation.sides import require_rows
 from pipeline.evaluation.sweep.choice import (
+    SIDES,
     Chosen,
     Sided,
     as_one,
@@ -22,12 +23,15 @@ from pipeline.evaluation.sweep.choice import (
     chosen,
     eligible,
     fronts,
+    kept_budgets,
     measured_on,
+    promised,
     sided,
 )
 from pipeline.evaluation.sweep.counting import Sweeping, Swept, expanded, swept
 from pipeline.evaluation.sweep.document import SweepFile, read_sweep
-from pipeline.evaluation.sweep.sides import HOLD_OUT, TUNING, sweep_sides
+from pipeline.evaluation.sweep.promising import require_only_budgets
+from pipeline.evaluation.sweep.sides import HOLD_OUT, sweep_sides
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.choosing.confusion import Confusion
 from pipeline.policy.choosing.front import Front
@@ -62,6 +66,8 @@ def run_sweep(
     assert config.sweep is not None  # noqa: S101 - for the type checker
     file = read_sweep(config.sweep)
     guarantee = None if config.guarantee is None else parse_guarantee(config.guarantee, "guarantee")
+    if guarantee is not None:
+        require_only_budgets(guarantee, file.choosing)
     sides = sweep_sides(config, table)
     known = known_thresholds(config, file.policies, table, file.refs)
     grouping = way.grouping(table, sides, types=_keep_types(file))
@@ -71,15 +77,12 @@ def run_sweep(
     counts = sided(counted, guarantee)
     allowed = eligible(counted, tuple(policy.oracle for policy in file.policies))
     best = fronts(counts, allowed)
-    choice = chosen(counted, counts, file.choosing, allowed)
-    certified = None if guarantee is None else certificate(counts, guarantee, allowed)
-    if certified is not None and certified.policy is not None:
-        choice = Chosen(
-            np.array([certified.policy]), False, certified.says, True, certified=certified.tested
-        )
-    elif certified is not None:
-        # What can't be certified isn't chosen: the answer is how many images are needed.
-        choice = None
+    budgets, certified = file.choosing.budgets, None
+    if guarantee is None:
+        choice = chosen(counted, counts, file.choosing, allowed)
+    else:
+        certified = certificate(counts, guarantee, budgets, allowed)
+        choice = promised(certified, budgets)
     report = {
         "file": file.uri,
         "policies": counted.policies,
@@ -164,8 +167,9 @@ def _choice(
 ) -> dict[str, Any]:
     """The choice, its figures on both sides, and the policy to use as a file."""
     decided, whole = as_one(counted, choice), {}
-    sides = {TUNING: "tuning"} | ({HOLD_OUT: "hold_out"} if counts.holdout is not None else {})
-    for side, name in sides.items():
+    for side, name in SIDES.items():
+        if side == HOLD_OUT and counts.holdout is None:
+            continue
         says = measured_on(counts, side, counted.policies, choice)
         judged = Judged([("chosen", "", False)], says, config.confidence)
         rows = figures_table(decided, judged, side).to_pylist()
@@ -176,6 +180,7 @@ def _choice(
         "per_category": choice.per_category,
         "says": choice.says,
         "met": choice.met,
+        "budgets": kept_budgets(decided, file.choosing.budgets),
         "variables": [_variables(counted, number) for number in numbers],
         "figures": whole,
         "document": _document(counted, choice, file),
