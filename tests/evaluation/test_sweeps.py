@@ -12,13 +12,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.config import EvaluateConfig
+from pipeline.config import CalibrateConfig, EvaluateConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.sweep.sides import sweep_sides
 from pipeline.evaluation.table import open_files
 from pipeline.policy.choosing.hold_out import held_out
 from pipeline.report.sweep import sweep_lines
+from pipeline.scoring.calibrate import run_calibrate
 from tests.evaluation.tables import SCHEMA, Bench
+from tests.scoring.runs import FIT_IDS, image_rows, make_bundle, make_run, usual_rows
 
 GRID = [0.1, 0.35, 0.5, 0.75]
 COSTS = {"false_negative": {"*": 9}, "false_positive": {"*": 1}, "defect_rate": {"*": 0.4}}
@@ -220,6 +222,68 @@ def test_which_image_of_a_group_comes_first_depends_on_all_files(bench: Bench) -
     )
     assert alone.says == both.says
     assert alone.identity != both.identity
+
+
+def referring(bench: Bench) -> Path:
+    """A sweep beside a bundle's threshold that validation rows chose; run `r` has its rows."""
+    store = str(bench.store)
+    bundle = make_bundle(store, {"gaussians": FIT_IDS, "classifier": [], "detector": []})
+    make_run(store, bundle, usual_rows() + image_rows(6000, 8, "test", False))
+    run_calibrate(CalibrateConfig(run_id="r", store=store))
+    safe = {"score": "anomaly_score", "ge": {"ref": "anomaly_score.safe"}}
+    cut = {"score": "defect_logit", "ge": {"var": "x"}}
+    template = {"policy": "v1", "name": "p", "decide": {"any": [safe, cut]}}
+    return sweep(bench, template=template, variables={"x": {"values": [0.0, 2.0]}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"roles": ("validation", "test")}, "validation rows chose the thresholds that templates"),
+        (
+            {"roles": ("test", "validation", "normal_calibration")},
+            "validation and normal_calibration rows chose the thresholds",
+        ),
+        ({"roles": ("fit", "test")}, "fit rows trained the models"),
+        (
+            {"holdout": {"by": "role", "tuning": ("test",), "judging": ("validation",)}},
+            "validation rows chose the thresholds",
+        ),
+        ({"holdout": {"judging": ("fit", "test")}}, "fit rows trained the models"),
+    ],
+)
+def test_rows_that_had_a_say_certify_nothing(
+    bench: Bench, settings: dict[str, Any], why: str
+) -> None:
+    file = referring(bench)
+    given = {"table": None, "run_id": "r", **settings}
+    with pytest.raises(InputError, match=f"guarantee: fnr<=0.5@0.9: {why}.*such as test certify"):
+        run(bench, file, guarantee="fnr<=0.5@0.9", **given)
+    # Without a certificate they are figures with a warning.
+    (warning,) = run(bench, file, **given)["warnings"]
+    assert warning.startswith(why)
+
+
+@pytest.mark.parametrize("by", ["auto", "group"])
+def test_rows_that_chose_no_threshold_certify_what_refers_to_one(bench: Bench, by: str) -> None:
+    """Also where settings name judging roles that the hold-out by group doesn't use."""
+    holdout = {"by": by, "judging": ("test",) if by == "auto" else ("fit",)}
+    given = {"table": None, "run_id": "r", "holdout": holdout}
+    told = run(bench, referring(bench), guarantee="fnr<=0.5@0.9", **given)
+    assert told["warnings"] == []
+    assert told["guarantee"]["of"] > 0
+
+
+def test_a_guarantee_on_thresholds_of_unknown_rows_says_so(bench: Bench) -> None:
+    put(bench, rows())
+    file = bench.folder / "t.json"
+    file.write_text(json.dumps({"mine": 0.9}))
+    cuts = [{"score": "a", "ge": {"ref": "mine"}}, {"score": "a", "ge": {"var": "x"}}]
+    template = {"policy": "v1", "name": "p", "decide": {"any": cuts}}
+    asked = sweep(bench, template=template, variables={"x": {"values": GRID}})
+    (warning,) = run(bench, asked, thresholds=str(file), guarantee="fnr<=0.3@0.9")["warnings"]
+    assert warning.startswith("guarantee: whether rows that certify chose the thresholds of ")
+    assert run(bench, asked, thresholds=str(file))["warnings"] == []
 
 
 def test_what_cannot_be_certified_is_not_chosen_and_the_needed_number_is_told(bench: Bench) -> None:

@@ -64,6 +64,13 @@ def _plain(config: EvaluateConfig, table: ScoredTable) -> Sides:
     return Sides(NAMES[:2], meanings, side_of, says, parameters)
 
 
+def judging_roles(config: EvaluateConfig, table: ScoredTable) -> tuple[str, ...]:
+    """Roles whose rows judge, as far as settings name them; without that only untouched rows do."""
+    if config.roles is not None:
+        return config.roles
+    return config.holdout.judging if _settled(config, table) == "role" else ()
+
+
 def _settled(config: EvaluateConfig, table: ScoredTable) -> str:
     """By role where the table has rows of both sides' roles, unless told."""
     holdout = config.holdout
