@@ -444,6 +444,46 @@ def test_an_image_that_stands_there_twice_proves_nothing_twice(bench: Bench) -> 
         run(bench, sweep(bench), guarantee="fnr<=0.2@0.9", **everything)
 
 
+@pytest.mark.parametrize("by", ["group", "role"])
+def test_rows_that_may_be_alike_certify_nothing(bench: Bench, by: str) -> None:
+    """Near-duplicates without a group would lie on both sides, and count as independent."""
+    table = rows()
+    table["image_id"] += 10_000
+    table["group_id"] = table["group_id"].astype("Int64")
+    table.loc[[3, 4, 7], "group_id"] = pd.NA
+    put(bench, table.astype(object))
+    given = {"holdout": {"by": by}} | ({} if by == "role" else {"roles": ("validation", "test")})
+    with pytest.raises(InputError, match=r"guarantee: 3 of 400 rows of .* have no group_id"):
+        run(bench, sweep(bench), guarantee="fnr<=0.3@0.9", **given)
+    assert run(bench, sweep(bench), **given)["guarantee"] is None
+
+
+def test_a_table_without_groups_certifies_where_it_is_told_that_images_are_parts(
+    bench: Bench,
+) -> None:
+    bench.put(rows(1200).drop(columns="group_id"), SCHEMA)
+    given = {"guarantee": "fnr<=0.3@0.9", "holdout": {"by": "role"}}
+    with pytest.raises(InputError, match=r"1,200 of 1,200 rows of table\.parquet have no group_id"):
+        run(bench, sweep(bench), **given)
+    told = run(bench, sweep(bench), columns={"group_id": "image_id"}, **given)
+    assert told["guarantee"]["of"] > 0
+
+
+def test_rows_that_count_nowhere_need_no_group(bench: Bench) -> None:
+    """Images of the line without a label, and rows of roles that take no part."""
+    table = rows().astype({"group_id": "Int64", "is_defect": object})
+    table["image_id"] += 10_000
+    table.loc[table.index[-1], "role"] = "fit"
+    table.loc[table.index[3:6], "is_defect"] = None
+    lacking = [*table.index[3:6], table.index[-1]]
+    assert set(table.loc[table.index[3:6], "role"]) == {"validation"}
+    table.loc[lacking, "group_id"] = pd.NA
+    put(bench, table.astype(object))
+    holdout = {"by": "role", "tuning": ("test",), "judging": ("validation",)}
+    told = run(bench, sweep(bench), guarantee="fnr<=0.3@0.9", holdout=holdout)
+    assert told["guarantee"]["of"] > 0
+
+
 def test_rows_without_group_and_image_are_on_no_side(bench: Bench) -> None:
     table = rows()
     table["group_id"] = table["group_id"].astype("Int64")
