@@ -9,6 +9,7 @@ from pipeline.report.summary import table
 
 # Points of the front that a terminal shows; the rest stands in evaluation.json.
 _MOST_POINTS = 20
+_SIDES = ("tuning", "hold_out")
 
 
 def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
@@ -41,7 +42,7 @@ def _head(points: Any) -> list[str]:
 
 def _point(point: Mapping[str, Any]) -> list[str]:
     row = [variables_in_words(point["variables"])]
-    for side in ("tuning", "hold_out"):
+    for side in _SIDES:
         if point[side] is not None:
             counts = point[side]
             row.append(f"{counts['fn']} of {counts['defects']}")
@@ -63,10 +64,19 @@ def _chosen(sweep: Mapping[str, Any]) -> list[str]:
         return ["nothing is chosen" if sweep["guarantee"] else "nothing is sought: see the front"]
     which = "a policy for each category" if choice["per_category"] else None
     lines = [f"chosen: {which or variables_in_words(choice['variables'][0])}: {choice['says']}"]
-    for side in ("tuning", "hold_out"):
+    for side in _SIDES:
         rows = [row for row in choice["figures"].get(side, []) if row["level"] == "all"]
         lines += [f"  {row['measured_on']}: {_errors(row)}" for row in rows]
-    return lines
+    return [*lines, *(f"  {_budget(budget)}" for budget in choice["budgets"])]
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    told = [
+        f"{'kept' if one['kept'] else 'not kept'} on {name} ({one['hits']} of {one['of']})"
+        for name, one in ((side.replace("_", "-"), budget.get(side)) for side in _SIDES)
+        if one
+    ]
+    return f"{budget['asked']}: {', '.join(told)}"
 
 
 def _errors(row: Mapping[str, Any]) -> str:

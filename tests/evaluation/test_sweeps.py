@@ -12,14 +12,18 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.config import EvaluateConfig
+from pipeline.config import CalibrateConfig, EvaluateConfig
 from pipeline.errors import InputError
 from pipeline.evaluation.sweep.sides import sweep_sides
 from pipeline.evaluation.table import open_files
 from pipeline.policy.choosing.hold_out import held_out
+from pipeline.report.sweep import sweep_lines
+from pipeline.scoring.calibrate import run_calibrate
 from tests.evaluation.tables import SCHEMA, Bench
+from tests.scoring.runs import FIT_IDS, image_rows, make_bundle, make_run, usual_rows
 
 GRID = [0.1, 0.35, 0.5, 0.75]
+COSTS = {"false_negative": {"*": 9}, "false_positive": {"*": 1}, "defect_rate": {"*": 0.4}}
 GROUPED = SCHEMA.append(pa.field("group_id", pa.int64()))
 
 
@@ -149,9 +153,7 @@ def test_in_sample_figures_are_called_so(bench: Bench) -> None:
 def test_each_category_may_have_its_own(bench: Bench) -> None:
     table = rows()
     put(bench, table)
-    prices = {"*": 1}
-    costs = {"false_negative": {"*": 9}, "false_positive": prices, "defect_rate": {"*": 0.4}}
-    file = sweep(bench, choose={"per_category": True, "costs": costs})
+    file = sweep(bench, choose={"per_category": True, "costs": COSTS})
     choice = run(bench, file)["chosen"]
     assert choice["per_category"]
     tuning = table[table["role"] == "validation"]
@@ -222,12 +224,144 @@ def test_which_image_of_a_group_comes_first_depends_on_all_files(bench: Bench) -
     assert alone.identity != both.identity
 
 
+def referring(bench: Bench) -> Path:
+    """A sweep beside a bundle's threshold that validation rows chose; run `r` has its rows."""
+    store = str(bench.store)
+    bundle = make_bundle(store, {"gaussians": FIT_IDS, "classifier": [], "detector": []})
+    make_run(store, bundle, usual_rows() + image_rows(6000, 8, "test", False))
+    run_calibrate(CalibrateConfig(run_id="r", store=store))
+    safe = {"score": "anomaly_score", "ge": {"ref": "anomaly_score.safe"}}
+    cut = {"score": "defect_logit", "ge": {"var": "x"}}
+    template = {"policy": "v1", "name": "p", "decide": {"any": [safe, cut]}}
+    return sweep(bench, template=template, variables={"x": {"values": [0.0, 2.0]}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"roles": ("validation", "test")}, "validation rows chose the thresholds that templates"),
+        (
+            {"roles": ("test", "validation", "normal_calibration")},
+            "validation and normal_calibration rows chose the thresholds",
+        ),
+        ({"roles": ("fit", "test")}, "fit rows trained the models"),
+        (
+            {"holdout": {"by": "role", "tuning": ("test",), "judging": ("validation",)}},
+            "validation rows chose the thresholds",
+        ),
+        ({"holdout": {"judging": ("fit", "test")}}, "fit rows trained the models"),
+    ],
+)
+def test_rows_that_had_a_say_certify_nothing(
+    bench: Bench, settings: dict[str, Any], why: str
+) -> None:
+    file = referring(bench)
+    given = {"table": None, "run_id": "r", **settings}
+    with pytest.raises(InputError, match=f"guarantee: fnr<=0.5@0.9: {why}.*such as test certify"):
+        run(bench, file, guarantee="fnr<=0.5@0.9", **given)
+    # Without a certificate they are figures with a warning.
+    (warning,) = run(bench, file, **given)["warnings"]
+    assert warning.startswith(why)
+
+
+@pytest.mark.parametrize("by", ["auto", "group"])
+def test_rows_that_chose_no_threshold_certify_what_refers_to_one(bench: Bench, by: str) -> None:
+    """Also where settings name judging roles that the hold-out by group doesn't use."""
+    holdout = {"by": by, "judging": ("test",) if by == "auto" else ("fit",)}
+    given = {"table": None, "run_id": "r", "holdout": holdout}
+    told = run(bench, referring(bench), guarantee="fnr<=0.5@0.9", **given)
+    assert told["warnings"] == []
+    assert told["guarantee"]["of"] > 0
+
+
+def test_a_guarantee_on_thresholds_of_unknown_rows_says_so(bench: Bench) -> None:
+    put(bench, rows())
+    file = bench.folder / "t.json"
+    file.write_text(json.dumps({"mine": 0.9}))
+    cuts = [{"score": "a", "ge": {"ref": "mine"}}, {"score": "a", "ge": {"var": "x"}}]
+    template = {"policy": "v1", "name": "p", "decide": {"any": cuts}}
+    asked = sweep(bench, template=template, variables={"x": {"values": GRID}})
+    (warning,) = run(bench, asked, thresholds=str(file), guarantee="fnr<=0.3@0.9")["warnings"]
+    assert warning.startswith("guarantee: whether rows that certify chose the thresholds of ")
+    assert run(bench, asked, thresholds=str(file))["warnings"] == []
+
+
 def test_what_cannot_be_certified_is_not_chosen_and_the_needed_number_is_told(bench: Bench) -> None:
     put(bench, rows())
     told = run(bench, sweep(bench), guarantee="fnr<=0.001@0.95")
     assert told["chosen"] is None
     assert "cannot be certified with" in told["guarantee"]["says"]
     assert told["guarantee"]["needed"] == 2995  # 0.999 ** 2995 <= 0.05
+
+
+def reviewing(bench: Bench, **choose: Any) -> Path:
+    """Flags from x on, reviews from y on; with y at 0 a person sees all that isn't flagged."""
+    cuts = {
+        name: {"score": "a", "ge": {"var": var}} for name, var in (("decide", "x"), ("review", "y"))
+    }
+    return sweep(
+        bench,
+        template={"policy": "v1", "name": "both", **cuts},
+        variables={"x": {"values": [0.5, 0.6, 0.99]}, "y": {"values": [0.0, 0.3, 0.55]}},
+        choose=choose,
+    )
+
+
+def test_a_certified_policy_keeps_the_budgets_on_tuning(bench: Bench) -> None:
+    table = rows(1200)
+    put(bench, table)
+    wanted = "fnr<=0.5@0.95"
+    alone = run(bench, reviewing(bench), guarantee=wanted)["chosen"]
+    judged = table[table["role"] == "test"]
+    # Without a budget on reviews, that a person sees nearly everything costs nothing.
+    assert alone["variables"] == [{"x": 0.99, "y": 0.0}]
+    assert alone["budgets"] == []
+    choice = run(bench, reviewing(bench, budgets=["fnr<=0.5", "review<=0.2"]), guarantee=wanted)
+    told = choice["chosen"]
+    fnr, review = told["budgets"]
+    assert (fnr["asked"], review["asked"]) == ("fnr<=0.5", "review<=0.2")
+    (x, y), n = told["variables"][0].values(), len(judged)
+    sent = {
+        name: ((mine["a"] < np.float32(x)) & (mine["a"] >= np.float32(y))).sum()
+        for name, mine in (("hold_out", judged), ("tuning", table[table["role"] != "test"]))
+    }
+    assert review["hold_out"] == {
+        "hits": sent["hold_out"],
+        "of": n,
+        "kept": sent["hold_out"] <= n // 5,
+    }
+    assert review["tuning"]["hits"] == sent["tuning"]
+    assert review["tuning"]["kept"] and fnr["tuning"]["kept"]
+    assert told["met"]
+    assert told["says"].endswith(
+        "the candidates were those that keep fnr<=0.5 and review<=0.2 on tuning"
+    )
+    assert f"  review<=0.2: kept on tuning ({sent['tuning']} of" in "\n".join(sweep_lines(choice))
+
+
+def test_whether_the_budgets_hold_where_it_is_judged_is_told(bench: Bench) -> None:
+    """The rows that judge pick no candidate: they may well break a budget, and say so."""
+    table = rows(1200)
+    # Where it is judged, a person would see most of the images.
+    table.loc[table["role"] == "test", "a"] = np.float32(0.58)
+    put(bench, table)
+    file = reviewing(bench, budgets=["fnr<=0.5", "review<=0.2"])
+    told = run(bench, file, guarantee="fnr<=0.5@0.95")
+    _, review = told["chosen"]["budgets"]
+    assert (review["tuning"]["kept"], review["hold_out"]["kept"]) == (True, False)
+    assert "not kept on hold-out" in "\n".join(sweep_lines(told))
+
+
+def test_where_no_policy_keeps_the_budgets_there_is_none_to_certify(bench: Bench) -> None:
+    put(bench, rows(1200))
+    file = reviewing(bench, budgets=["fnr<=0", "review<=0"])
+    told = run(bench, file, guarantee="fnr<=0.3@0.95")
+    assert told["chosen"] is None
+    assert told["guarantee"]["tested"] == 0
+    assert told["guarantee"]["says"].startswith(
+        "fnr<=0.3@0.95 is not certified, there is no candidate: on tuning none of 9 policies keeps "
+        "fnr<=0 and review<=0; the nearest: "
+    )
 
 
 def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
@@ -260,6 +394,16 @@ def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
         ({"choose": {"budgets": ["fnr<2"]}}, {}, r"choose.budgets\[0\]: 'fnr<2' is no budget"),
         ({}, {"guarantee": "fnr<=0.01"}, "guarantee: .* is no guarantee"),
         ({}, {"holdout": {"by": "none"}, "guarantee": "fnr<=0.1@0.9", "roles": "test"}, "chose"),
+        (
+            {"choose": {"costs": COSTS}},
+            {"guarantee": "fnr<=0.1@0.9"},
+            "choose.costs: stands beside guarantee=fnr<=0.1@0.9",
+        ),
+        (
+            {"choose": {"budgets": ["fnr<=0.1"], "per_category": True}},
+            {"guarantee": "fnr<=0.1@0.9"},
+            "choose.per_category: stands beside guarantee=fnr<=0.1@0.9",
+        ),
         ({}, {"holdout": {"by": "role", "judging": ("validation",)}}, "is in holdout.tuning too"),
         ({}, {"holdout": {"by": "role", "tuning": ("fit",)}}, "tuning: has no"),
         ({}, {"holdout": {"by": "role"}, "roles": "test"}, "roles: with holdout.by=role"),
@@ -298,6 +442,46 @@ def test_an_image_that_stands_there_twice_proves_nothing_twice(bench: Bench) -> 
     everything = {"roles": ("validation", "test"), "holdout": {"by": "group"}}
     with pytest.raises(InputError, match=r"guarantee: .* an image proves nothing twice"):
         run(bench, sweep(bench), guarantee="fnr<=0.2@0.9", **everything)
+
+
+@pytest.mark.parametrize("by", ["group", "role"])
+def test_rows_that_may_be_alike_certify_nothing(bench: Bench, by: str) -> None:
+    """Near-duplicates without a group would lie on both sides, and count as independent."""
+    table = rows()
+    table["image_id"] += 10_000
+    table["group_id"] = table["group_id"].astype("Int64")
+    table.loc[[3, 4, 7], "group_id"] = pd.NA
+    put(bench, table.astype(object))
+    given = {"holdout": {"by": by}} | ({} if by == "role" else {"roles": ("validation", "test")})
+    with pytest.raises(InputError, match=r"guarantee: 3 of 400 rows of .* have no group_id"):
+        run(bench, sweep(bench), guarantee="fnr<=0.3@0.9", **given)
+    assert run(bench, sweep(bench), **given)["guarantee"] is None
+
+
+def test_a_table_without_groups_certifies_where_it_is_told_that_images_are_parts(
+    bench: Bench,
+) -> None:
+    bench.put(rows(1200).drop(columns="group_id"), SCHEMA)
+    given = {"guarantee": "fnr<=0.3@0.9", "holdout": {"by": "role"}}
+    with pytest.raises(InputError, match=r"1,200 of 1,200 rows of table\.parquet have no group_id"):
+        run(bench, sweep(bench), **given)
+    told = run(bench, sweep(bench), columns={"group_id": "image_id"}, **given)
+    assert told["guarantee"]["of"] > 0
+
+
+def test_rows_that_count_nowhere_need_no_group(bench: Bench) -> None:
+    """Images of the line without a label, and rows of roles that take no part."""
+    table = rows().astype({"group_id": "Int64", "is_defect": object})
+    table["image_id"] += 10_000
+    table.loc[table.index[-1], "role"] = "fit"
+    table.loc[table.index[3:6], "is_defect"] = None
+    lacking = [*table.index[3:6], table.index[-1]]
+    assert set(table.loc[table.index[3:6], "role"]) == {"validation"}
+    table.loc[lacking, "group_id"] = pd.NA
+    put(bench, table.astype(object))
+    holdout = {"by": "role", "tuning": ("test",), "judging": ("validation",)}
+    told = run(bench, sweep(bench), guarantee="fnr<=0.3@0.9", holdout=holdout)
+    assert told["guarantee"]["of"] > 0
 
 
 def test_rows_without_group_and_image_are_on_no_side(bench: Bench) -> None:

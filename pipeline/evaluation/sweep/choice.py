@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.sweep.counting import Swept
 from pipeline.evaluation.sweep.document import Choosing
 from pipeline.evaluation.sweep.sides import ALIKE, HOLD_OUT, NAMES, TUNING
-from pipeline.policy.choosing.budgets import within
+from pipeline.policy.choosing.budgets import keeping, within
 from pipeline.policy.choosing.confusion import (
     Confusion,
     Decided,
@@ -23,12 +24,14 @@ from pipeline.policy.choosing.confusion import (
 )
 from pipeline.policy.choosing.costs import expected_costs, unused_prices
 from pipeline.policy.choosing.front import Front, front
-from pipeline.policy.choosing.guarantee import Certificate, certify
-from pipeline.policy.choosing.limits import Guarantee
+from pipeline.policy.choosing.guarantee import Certificate, certify, without_candidate
+from pipeline.policy.choosing.limits import Guarantee, Limit
 from pipeline.policy.choosing.measured import MeasuredOn
 from pipeline.policy.choosing.per_category import cheapest_each, within_total
 
 Codes = npt.NDArray[np.int64]
+# As reports name the sides.
+SIDES = {TUNING: "tuning", HOLD_OUT: "hold_out"}
 
 
 @dataclass(frozen=True)
@@ -160,18 +163,62 @@ def _cheapest(swept: Swept, choosing: Choosing, allowed: npt.NDArray[np.bool_]) 
     return Chosen(np.array([best]), False, says, True, warnings)
 
 
-def certificate(counts: Sided, guarantee: Guarantee, allowed: npt.NDArray[np.bool_]) -> Certificate:
-    """What can be promised of the sweep's policies.
+def certificate(
+    counts: Sided, guarantee: Guarantee, budgets: Sequence[Limit], allowed: npt.NDArray[np.bool_]
+) -> Certificate:
+    """What can be promised of the sweep's policies that keep the budgets.
+
+    The tuning rows alone say which ones keep them: the certifying rows may not pick candidates.
 
     Raises:
-        InputError: no rows but those that choose.
+        InputError: no rows but those that choose, or a budget on a rate that doesn't exist.
     """
     if counts.certifying is None:
         raise InputError(
             f"guarantee: {guarantee.says}: needs rows that chose nothing; hold some out with "
             "holdout.by=group or role"
         )
-    return certify(guarantee, counts.tuning.total(), counts.certifying, allowed)
+    tuning = counts.tuning.total()
+    candidates = allowed & keeping(tuning, budgets)
+    if allowed.any() and not candidates.any():
+        nearest = within(tuning, budgets, allowed)
+        return without_candidate(guarantee, counts.certifying, f"on tuning {nearest.says}")
+    return certify(guarantee, tuning, counts.certifying, candidates)
+
+
+def promised(one: Certificate, budgets: Sequence[Limit]) -> Chosen | None:
+    """The certified policy as the choice; None: what can't be certified isn't chosen."""
+    if one.policy is None:
+        return None
+    says = one.says
+    if budgets:
+        wanted = " and ".join(limit.says for limit in budgets)
+        says += f"; the candidates were those that keep {wanted} on tuning"
+    return Chosen(np.array([one.policy]), False, says, True, certified=one.tested)
+
+
+def kept_budgets(decided: Decided, budgets: Sequence[Limit]) -> list[dict[str, Any]]:
+    """Whether the choice keeps each budget, on every side there is.
+
+    Args:
+        decided: by the choice alone, as of `as_one`.
+        budgets: that were asked for.
+    """
+    columns = by_category(decided.population)
+    there = [s for s in (TUNING, HOLD_OUT) if (decided.population.part == s).any()]
+    sides = {SIDES[side]: confusion(decided, columns, side).total().at([0]) for side in there}
+    return [
+        {"asked": limit.says}
+        | {
+            name: {
+                "hits": int(limit.hits(counts)[0]),
+                "of": int(limit.trials(counts)[0]),
+                "kept": bool(keeping(counts, [limit])[0]),
+            }
+            for name, counts in sides.items()
+        }
+        for limit in budgets
+    ]
 
 
 def as_one(swept: Swept, choice: Chosen) -> Decided:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import pyarrow as pa
 from pipeline.config import EvaluateConfig
 from pipeline.evaluation.counting import SCAN, Way
 from pipeline.evaluation.figures import Judged, figures_table
-from pipeline.evaluation.policies import known_thresholds
+from pipeline.evaluation.policies import KnownThresholds, known_thresholds
 from pipeline.evaluation.sides import require_rows
 from pipeline.evaluation.sweep.choice import (
+    SIDES,
     Chosen,
     Sided,
     as_one,
@@ -22,19 +23,25 @@ from pipeline.evaluation.sweep.choice import (
     chosen,
     eligible,
     fronts,
+    kept_budgets,
     measured_on,
+    promised,
     sided,
 )
 from pipeline.evaluation.sweep.counting import Sweeping, Swept, expanded, swept
 from pipeline.evaluation.sweep.document import SweepFile, read_sweep
-from pipeline.evaluation.sweep.sides import HOLD_OUT, TUNING, sweep_sides
+from pipeline.evaluation.sweep.promising import (
+    judges_with_a_say,
+    require_only_budgets,
+    require_without_a_say,
+)
+from pipeline.evaluation.sweep.sides import HOLD_OUT, sweep_sides
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.choosing.confusion import Confusion
 from pipeline.policy.choosing.front import Front
 from pipeline.policy.choosing.guarantee import Certificate
 from pipeline.policy.choosing.limits import parse_guarantee
 from pipeline.policy.sweeps.grid import Expansion
-from pipeline.tables.roles import FIT, NORMAL_CALIBRATION, VALIDATION
 
 # Above so many policies defect types are only kept apart where prices or an oracle need them.
 _MOST_WITH_TYPES = 20_000
@@ -62,8 +69,13 @@ def run_sweep(
     assert config.sweep is not None  # noqa: S101 - for the type checker
     file = read_sweep(config.sweep)
     guarantee = None if config.guarantee is None else parse_guarantee(config.guarantee, "guarantee")
+    if guarantee is not None:
+        require_only_budgets(guarantee, file.choosing)
     sides = sweep_sides(config, table)
     known = known_thresholds(config, file.policies, table, file.refs)
+    had_a_say = judges_with_a_say(config, table, known.calibrated)
+    if guarantee is not None:
+        require_without_a_say(guarantee, had_a_say)
     grouping = way.grouping(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
     sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, way.count)
@@ -71,15 +83,12 @@ def run_sweep(
     counts = sided(counted, guarantee)
     allowed = eligible(counted, tuple(policy.oracle for policy in file.policies))
     best = fronts(counts, allowed)
-    choice = chosen(counted, counts, file.choosing, allowed)
-    certified = None if guarantee is None else certificate(counts, guarantee, allowed)
-    if certified is not None and certified.policy is not None:
-        choice = Chosen(
-            np.array([certified.policy]), False, certified.says, True, certified=certified.tested
-        )
-    elif certified is not None:
-        # What can't be certified isn't chosen: the answer is how many images are needed.
-        choice = None
+    budgets, certified = file.choosing.budgets, None
+    if guarantee is None:
+        choice = chosen(counted, counts, file.choosing, allowed)
+    else:
+        certified = certificate(counts, guarantee, budgets, allowed)
+        choice = promised(certified, budgets)
     report = {
         "file": file.uri,
         "policies": counted.policies,
@@ -91,25 +100,23 @@ def run_sweep(
         "front": _front_records(counted, counts, best),
         "guarantee": None if certified is None else _certificate(certified),
         "chosen": None if choice is None else _choice(config, counted, counts, choice, file),
-        "warnings": [*_judges_that_chose(config, known.calibrated), *(choice or _NONE).warnings],
+        "warnings": [
+            *_warnings(known, had_a_say, guaranteed=guarantee is not None),
+            *(choice or _NONE).warnings,
+        ],
     }
     return report, _policies_table(counted, counts, best, choice)
 
 
-def _judges_that_chose(config: EvaluateConfig, calibrated: bool) -> list[str]:
-    """Says where rows that judge have chosen the thresholds that templates refer to."""
-    by_role = config.holdout.by in ("auto", "role") and config.roles is None
-    judging = {*(config.roles or ()), *(config.holdout.judging if by_role else ())}
-    used = sorted(judging & {VALIDATION, NORMAL_CALIBRATION})
-    fitted = ["fit rows trained the models: figures of rows among them are too good"]
-    warnings = fitted if FIT in judging else []
-    if not calibrated or not used:
-        return warnings
-    return [
-        *warnings,
-        f"thresholds by reference were chosen on {' and '.join(used)} rows, of which some judge "
-        "here: the hold-out's figures are too good",
-    ]
+def _warnings(known: KnownThresholds, had_a_say: Sequence[str], guaranteed: bool) -> list[str]:
+    found = [f"{why}, and some judge here: the figures are too good" for why in had_a_say]
+    files = ", ".join(known.origin["files"])
+    if guaranteed and files:
+        found.append(
+            f"guarantee: whether rows that certify chose the thresholds of {files} is not known; "
+            "it holds only if none of them did"
+        )
+    return found
 
 
 def _keep_types(file: SweepFile) -> bool:
@@ -164,8 +171,9 @@ def _choice(
 ) -> dict[str, Any]:
     """The choice, its figures on both sides, and the policy to use as a file."""
     decided, whole = as_one(counted, choice), {}
-    sides = {TUNING: "tuning"} | ({HOLD_OUT: "hold_out"} if counts.holdout is not None else {})
-    for side, name in sides.items():
+    for side, name in SIDES.items():
+        if side == HOLD_OUT and counts.holdout is None:
+            continue
         says = measured_on(counts, side, counted.policies, choice)
         judged = Judged([("chosen", "", False)], says, config.confidence)
         rows = figures_table(decided, judged, side).to_pylist()
@@ -176,6 +184,7 @@ def _choice(
         "per_category": choice.per_category,
         "says": choice.says,
         "met": choice.met,
+        "budgets": kept_budgets(decided, file.choosing.budgets),
         "variables": [_variables(counted, number) for number in numbers],
         "figures": whole,
         "document": _document(counted, choice, file),

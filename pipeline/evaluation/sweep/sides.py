@@ -64,6 +64,13 @@ def _plain(config: EvaluateConfig, table: ScoredTable) -> Sides:
     return Sides(NAMES[:2], meanings, side_of, says, parameters)
 
 
+def judging_roles(config: EvaluateConfig, table: ScoredTable) -> tuple[str, ...]:
+    """Roles whose rows judge, as far as settings name them; without that only untouched rows do."""
+    if config.roles is not None:
+        return config.roles
+    return config.holdout.judging if _settled(config, table) == "role" else ()
+
+
 def _settled(config: EvaluateConfig, table: ScoredTable) -> str:
     """By role where the table has rows of both sides' roles, unless told."""
     holdout = config.holdout
@@ -153,12 +160,39 @@ def _image_ids(columns: Columns) -> npt.NDArray[np.int64]:
     return group_words(values).view(np.int64)
 
 
+def _require_groups(sides: Sides, table: ScoredTable) -> None:
+    """Refuses rows that may be alike unknown to anyone: they are no independent trials.
+
+    Rows of the hold-out without a label certify nothing, and aren't looked at.
+
+    Raises:
+        InputError: with how many, and how to give them groups.
+    """
+    assert sides.side_of is not None  # noqa: S101 - for the type checker
+    rows = unknown = 0
+    for columns in table.batches([*sides.meanings, "group_id", "is_defect"]):
+        side = sides.side_of(columns)
+        labelled = columns["is_defect"].is_valid().to_numpy(zero_copy_only=False)
+        counts = (side == TUNING) | ((side == HOLD_OUT) & labelled)
+        without = columns["group_id"].is_null().to_numpy(zero_copy_only=False)
+        rows, unknown = rows + int(counts.sum()), unknown + int((counts & without).sum())
+    if unknown:
+        raise InputError(
+            f"guarantee: {unknown:,} of {rows:,} rows of {table.name} have no group_id: photos of "
+            "one part would choose and certify, and count as independent; name the column with "
+            "columns.group_id=, or run jobs/split.py, which makes groups of near-duplicates, and "
+            "score its manifest; where every image is known to show a part of its own, its "
+            "image_id is its group"
+        )
+
+
 def _first_apart(sides: Sides, table: ScoredTable) -> Sides:
     """The same with the hold-out's first image of each group told from further ones.
 
     Raises:
-        InputError: there is no image_id to tell images apart by.
+        InputError: there is no image_id to tell images apart by, or a row without a group.
     """
+    _require_groups(sides, table)
     if "image_id" not in table.columns:
         raise InputError(
             f"guarantee: {table.name} has no column image_id, and one image of each group counts; "

@@ -64,6 +64,23 @@ def within(counts: Confusion, limits: Sequence[Limit], eligible: Flags | None = 
     return Choice(int(there[place]), met, int(same.sum()), measured_on, says)
 
 
+def keeping(counts: Confusion, limits: Sequence[Limit]) -> Flags:
+    """Which policies keep every budget, (P,), in exact arithmetic; all where there is none.
+
+    Args:
+        counts: (P,) of the images that choose.
+        limits: any number.
+
+    Raises:
+        InputError: a limited rate does not exist.
+    """
+    kept = np.ones(len(counts.fn), bool)
+    for limit in limits:
+        require_rate(counts, limit)
+        kept &= limit.hits(counts) <= limit.allowed(counts)
+    return kept
+
+
 def within_each(
     counts: Confusion, limits: Sequence[Limit], eligible: Flags | None = None
 ) -> tuple[Choice, ...]:

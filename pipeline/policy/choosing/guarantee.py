@@ -48,6 +48,7 @@ class Certificate:
         needed: images that would certify a policy without an error.
         needed_at_share: images that would certify at the share of errors seen; None: no number
             would, or more than anyone labels.
+        lacking: why there was no candidate to test; empty: there was one.
     """
 
     guarantee: Guarantee
@@ -59,11 +60,14 @@ class Certificate:
     of: int
     needed: int
     needed_at_share: int | None
+    lacking: str = ""
 
     @property
     def says(self) -> str:
         """The answer in words."""
         wanted, kind, error = self.guarantee.says, *_WORDS[self.guarantee.limit.rate]
+        if self.lacking:
+            return f"{wanted} is not certified, there is no candidate: {self.lacking}"
         if self.policy is not None:
             return (
                 f"{wanted} certified: {self.hits} of {self.of} {kind} {error} on images that had "
@@ -124,6 +128,33 @@ def certify(
         of=of,
         needed=_needed_without(limit, level),
         needed_at_share=images_needed(limit, level, Fraction(seen, of)),
+    )
+
+
+def without_candidate(guarantee: Guarantee, certifying: Confusion, lacking: str) -> Certificate:
+    """The answer where no policy may be a candidate: nothing is tested, nothing certified.
+
+    Args:
+        guarantee: what was asked for.
+        certifying: (P,) counts of the images that would have certified.
+        lacking: why, in words.
+
+    Raises:
+        InputError: no certifying images of the kind that is limited.
+    """
+    limit = guarantee.limit
+    _require_images(certifying, limit, "certifying")
+    return Certificate(
+        guarantee=guarantee,
+        policy=None,
+        certified=np.zeros(0, np.int64),
+        tested=0,
+        method="fixed-sequence",
+        hits=0,
+        of=int(limit.trials(certifying)[0]),
+        needed=_needed_without(limit, guarantee.error),
+        needed_at_share=None,
+        lacking=lacking,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.policy.choosing.budgets import within, within_each
+from pipeline.policy.choosing.budgets import keeping, within, within_each
 from pipeline.policy.choosing.confusion import Confusion
 from pipeline.policy.choosing.limits import parse_budget, parse_guarantee
 from pipeline.policy.choosing.per_category import cheapest_each, picked, within_total
@@ -44,6 +44,8 @@ def test_the_best_within_a_budget(counts: Confusion, rate: str, tenths: int) -> 
     meeting = [p for p in policies if value(p) <= Fraction(tenths, 10)]
     found = within(counts, [limit])
     assert found.met == bool(meeting)
+    assert np.flatnonzero(keeping(counts, [limit])).tolist() == meeting
+    assert keeping(counts, []).all()
     if meeting:
         assert found.policy == min(meeting, key=lambda p: (numbers(p), p))
         assert found.says.startswith(

@@ -20,6 +20,7 @@ from pipeline.policy.choosing.guarantee import (
     p_values,
     path,
     rejected,
+    without_candidate,
 )
 from pipeline.policy.choosing.limits import Guarantee, parse_guarantee
 from tests.policy.choosing.counting import counts_of
@@ -183,6 +184,16 @@ def test_too_few_defects_say_how_many_it_takes() -> None:
     assert hopeless.says.endswith("at the share seen, 4 of 400, no number would do")
     bonferroni = certify(guarantee, *two_parts(0, 298), method="bonferroni")
     assert bonferroni.needed == least_by_hand(0.01, 0.05 / 3, Fraction(0)) == 408
+
+
+def test_without_a_candidate_nothing_is_tested_and_the_reason_is_told() -> None:
+    guarantee = parse_guarantee("fnr<=0.01@0.95", "guarantee")
+    _, certifying = two_parts(0, 298)
+    found = without_candidate(guarantee, certifying, "none of 3 keeps review<=0.1")
+    assert (found.policy, found.tested, found.of, found.needed) == (None, 0, 298, 299)
+    assert found.says == (
+        "fnr<=0.01@0.95 is not certified, there is no candidate: none of 3 keeps review<=0.1"
+    )
 
 
 def least_by_hand(limit: float, level: float, share: Fraction) -> int:
