@@ -94,6 +94,6 @@ def _as_settings(argv: Sequence[str]) -> list[str]:
     runs = []
     while rest and not rest[0].startswith("--") and "=" not in rest[0]:
         runs.append(rest.pop(0))
-    # JSON is YAML, and in quotes a run named 12 is not a number.
+    # JSON is YAML, and in quotes a run named null is not nothing.
     found += [f"run_id={json.dumps(runs)}"] if runs else []
     return found + [_FLAGS.get(word, word) for word in rest]

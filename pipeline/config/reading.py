@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.sections import S3Config, Section
+from pipeline.config.written import Written, as_wanted, read_yaml
 from pipeline.errors import InputError
 from pipeline.tables.access import VARIABLE, holds_secret, without_secret
 
@@ -41,9 +42,8 @@ _WHERE_SECRETS_BELONG = (
     "AWS_SECRET_ACCESS_KEY, by a profile (AWS_PROFILE), or by an instance role"
 )
 
-# What the parser raises: its own errors, those of a value like 2026-13-45, which looks like a
-# date, and that of nesting without end.
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+# What the parser raises: its own errors, and that of nesting without end.
+_NOT_YAML = (yaml.YAMLError, RecursionError)
 
 
 def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -> C:
@@ -144,6 +144,13 @@ def load(model: type[C], file: str | None, settings: Sequence[str] = ()) -> C:
     values = _read_yaml(file) if file else {}
     for setting in settings:
         _override(values, setting)
+    try:
+        values = as_wanted(model, values)
+    except RecursionError:
+        raise InputError(
+            f"{file or 'the command line'}: a value holds itself, or is nested too deep: write it "
+            "out without & and *"
+        ) from None
     _refuse_secrets(values, file or "the command line")
     overridden = [setting.partition("=")[0] for setting in settings]
     return checked(model, values, lambda path: _source(file, overridden, path))
@@ -189,7 +196,7 @@ def _source(file: str | None, overridden: Sequence[str], path: Sequence[Any]) ->
 
 def _read_yaml(file: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = read_yaml(Path(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"--config {file}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -199,7 +206,7 @@ def _read_yaml(file: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        kind = type(values).__name__
+        kind = type(values.value if isinstance(values, Written) else values).__name__
         raise InputError(f"--config {file}: holds a {kind}, where `key: value` lines belong")
     return values
 
@@ -228,7 +235,7 @@ def _value(text: str) -> Any:
     if text[0] not in "[{":
         return text
     try:
-        return yaml.safe_load(text)
+        return read_yaml(text)
     except _NOT_YAML:
         return text
 

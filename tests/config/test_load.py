@@ -16,6 +16,7 @@ from pipeline.config import (
     IndexConfig,
     PoolConfig,
     ScoreConfig,
+    SplitConfig,
     TrainClassifierConfig,
     TrainDetectorConfig,
     load,
@@ -104,9 +105,71 @@ def test_text_arrives_as_it_was_written(text: str) -> None:
         assert load(ScoreConfig, None, [*SCORE, f"bundle={text}"]).bundle == text
 
 
-@pytest.mark.parametrize("text", ["[a", "{a", "[2026-13-45]", "[" * 500])
+@pytest.mark.parametrize("text", ["[a", "{a", "[a: b: c]", "[" * 500])
 def test_what_only_looks_like_a_list_stays_text(text: str) -> None:
     assert load(ScoreConfig, None, [*SCORE, f"bundle={text}"]).bundle == text
+
+
+# What YAML takes for a date, a number in one of its ways of writing one, or a truth.
+NO_TEXT_TO_YAML = ["2026-11-25", "2026-13-45", "20261125", "0012", "012", "089", "1_000", "1e5"]
+NO_TEXT_TO_YAML += ["1.10", "0x1F", "0b_", "no", "True"]
+EVALUATE = ["store=s", "policies=p.json"]
+
+
+@pytest.mark.parametrize("word", NO_TEXT_TO_YAML)
+def test_a_run_is_named_as_it_is_written(write: Write, word: str) -> None:
+    """On the command line and in a file, alone and in a list, never as YAML reads it."""
+    both = (word, "monday")
+    assert load(EvaluateConfig, None, [*EVALUATE, f"run_id={word}"]).run_id == (word,)
+    assert load(EvaluateConfig, None, [*EVALUATE, f"run_id=[{word},monday]"]).run_id == both
+    assert load(EvaluateConfig, write(f"run_id: {word}\n"), EVALUATE).run_id == (word,)
+    assert load(EvaluateConfig, write(f"run_id: [{word}, monday]\n"), EVALUATE).run_id == both
+    assert load(ScoreConfig, write(f"run_id: {word}\n"), SCORE).run_id == word
+
+
+@pytest.mark.parametrize("word", [*NO_TEXT_TO_YAML, "1.0e+5", "12:30", ".5", "2026-11-25 02:00:00"])
+def test_any_setting_of_text_takes_what_is_written(write: Write, word: str) -> None:
+    config = load(EvaluateConfig, write(f"table: {word}\ncolumns: {{role: {word}}}\n"), EVALUATE)
+    assert (config.table, config.columns) == (word, {"role": word})
+    given = [*EVALUATE, "table=t", f"columns={{role: {word}}}", f"roles=[{word}]"]
+    config = load(EvaluateConfig, None, given)
+    assert (config.columns, config.roles) == ({"role": word}, (word,))
+    by_category = f"near_duplicates={{by_category: {{{word}: 12}}}}"
+    split = load(SplitConfig, None, ["manifest=m", "store=s", "name=n", by_category])
+    assert split.near_duplicates.by_category == {word: 12}
+
+
+@pytest.mark.parametrize("given", ["2026-11-25 02:00:00", "12:30", "-5", ".5", "+1"])
+def test_what_no_run_can_be_named_is_refused_as_it_is_written(write: Write, given: str) -> None:
+    file = write(f"run_id: [{given}]\n")
+    for message in (
+        refusal(EvaluateConfig, file, *EVALUATE),
+        refusal(EvaluateConfig, None, *EVALUATE, f"run_id=[{given}]"),
+    ):
+        assert "run_id.0: a run id has letters, digits" in message
+        assert message.endswith(f"not {given!r}")
+
+
+def test_a_number_too_long_for_python_is_text(write: Write) -> None:
+    digits = "9" * 5000
+    file = write(f"run_id: {digits}\nblock_rows: {digits}\n")
+    lines = refusal(ScoreConfig, file, *SCORE).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [[file, "run_id"], [file, "block_rows"]]
+    assert load(EvaluateConfig, write(f"table: {digits}\n"), EVALUATE).table == digits
+
+
+def test_numbers_and_truths_reach_their_settings_as_yaml_has_them(write: Write) -> None:
+    file = write(
+        "block_rows: 1_000\ncommit_rows: 0x10\nreuse: off\nverify_content: No\n"
+        "ray: {num_cpus: 012, resource_wait_s: 1.5e+1}\npools: {features: {num_gpus: .5}}\n"
+    )
+    config = load(ScoreConfig, file, SCORE)
+    assert (config.block_rows, config.commit_rows) == (1000, 16)
+    assert (config.reuse, config.verify_content) == (False, False)
+    assert (config.ray.num_cpus, config.ray.resource_wait_s) == (10, 15.0)
+    assert config.pools.features.num_gpus == 0.5
+    config = load(ScoreConfig, None, [*SCORE, "ray={num_cpus: 1_0}", "models={detector: off}"])
+    assert (config.ray.num_cpus, config.models.detector) == (10, False)
 
 
 @settings(deadline=None)
@@ -206,7 +269,7 @@ def test_an_unknown_key_below_an_unknown_section(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "parts"),
     [
-        ("source: 5", "source", ["valid string", "not 5"]),
+        ("source: [5]", "source", ["valid string", "not [5]"]),
         ("layout: tiles", "layout", ["'auto', 'mvtec', 'folder' or 'list'", "not 'tiles'"]),
         ("name: a/b", "name", ["pattern", "not 'a/b'"]),
         ("name: ''", "name", ["pattern", "not ''"]),
@@ -214,7 +277,8 @@ def test_an_unknown_key_below_an_unknown_section(write: Write) -> None:
         ("ray: {num_cpus: 0}", "ray.num_cpus", ["greater than or equal to 1", "not 0"]),
         ("ray: {num_cpus: many}", "ray.num_cpus", ["valid integer", "not 'many'"]),
         ("category: [a]", "category", ["valid string", "not ['a']"]),
-        ("1: 2", "1", ["Keys should be strings", "not 1"]),
+        ("ray: {num_cpus: 2026-11-25}", "ray.num_cpus", ["valid integer", "not '2026-11-25'"]),
+        ("1: 2", "1", ["unknown key (value 2)"]),
     ],
 )
 def test_a_wrong_value_names_file_key_value_and_what_is_allowed(
@@ -244,7 +308,7 @@ def test_a_missing_key_says_how_to_give_it(write: Write) -> None:
 
 
 def test_every_mistake_is_told_at_once(write: Write) -> None:
-    file = write("manifest: m\nstore: 1\nblock_rows: 0\nx: 1\n")
+    file = write("manifest: m\nstore: [s]\nblock_rows: 0\nx: 1\n")
     assert len(refusal(FitConfig, file).splitlines()) == 3
 
 
@@ -286,11 +350,24 @@ def test_a_file_that_is_no_mapping(write: Write, text: str, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: [1\n", "a: b: c\n", "\t- x\n", "a: 2026-13-45\n", "? [a]\n: 1\n", "[" * 500, "a: \x01\n"],
+    ["a: [1\n", "a: b: c\n", "\t- x\n", "? [a]\n: 1\n", "[" * 500, "a: \x01\n"],
 )
 def test_a_file_that_is_not_yaml(write: Write, text: str) -> None:
     file = write(text)
     assert refusal(IndexConfig, file).startswith(f"--config {file}: is not YAML: ")
+
+
+@pytest.mark.parametrize("value", ["&x [*x]", "&x {a: *x}"])
+def test_a_value_that_holds_itself_is_refused(write: Write, value: str) -> None:
+    file = write(f"source: {value}\n")
+    assert refusal(IndexConfig, file).startswith(f"{file}: a value holds itself, or is nested")
+
+
+@pytest.mark.parametrize("value", ["!!bool maybe", "!!int ''", "!!timestamp soon"])
+def test_a_tag_that_does_not_fit_is_a_wrong_value(write: Write, value: str) -> None:
+    file = write(f"source: a\nstore: s\nname: n\nray: {{num_cpus: {value}}}\n")
+    assert refusal(IndexConfig, file).startswith(f"{file}: ray.num_cpus: Input should be")
+    assert "is not YAML" in refusal(IndexConfig, write(f"source: {value.split()[0]} [1]\n"))
 
 
 def test_a_file_runs_no_code(write: Write, tmp_path: Path) -> None:

@@ -14,13 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import ScoreConfig
+from pipeline.errors import InputError
 from pipeline.scoring.reuse.earlier import KEPT, EarlierRun, Terms
 from pipeline.scoring.reuse.images import Images, read_ids, read_images
 from pipeline.scoring.reuse.plan import BITS, MODELS, NOBODY, Offers, Task, compute_all, take_from
+from pipeline.scoring.reuse.settle import settle
 from pipeline.scoring.reuse.skip import gives_all, skip_images
 from pipeline.tables import storage
 from pipeline.tables.lookup import DamagedTableError, TableFile
 from pipeline.tables.manifest import ID_END, write_manifest
+from pipeline.tables.publication import PublishedFile, published_record
+from pipeline.tables.runs import RunPlaces
 from pipeline.tables.schemas import ERRORS, FEATURES, MANIFEST, SCORES
 
 CATEGORIES = ("bolt", "tile", None)
@@ -239,12 +244,77 @@ def terms_of(**changes: Any) -> Terms:
         ({"scorer_digest": "t"}, False),
         ({"models": ("detector", "features")}, False),
         ({"verified": False}, False),
+        ({"limits": LIMITS | {"min_side": 8}}, False),
+        ({"limits": LIMITS | {"max_pixels": 101}}, False),
+        ({"limits": LIMITS | {"max_bytes": 1001}}, False),
+        ({"limits": {"max_pixels": 99, "max_bytes": 999, "min_side": 17}}, True),
+        ({"kept": "none"}, False),
+        ({"kept": "cells"}, True),
     ],
 )
-def test_only_a_run_of_the_same_scorer_and_models_is_skipped_by(
+def test_only_a_run_that_gives_all_that_this_one_would_is_skipped_by(
     changes: dict[str, Any], gives: bool
 ) -> None:
-    assert gives_all(EarlierRun("r", "", terms_of(**changes), (), {}), terms_of()) is gives
+    later = terms_of(kept="pooled")
+    earlier = terms_of(**({"kept": "pooled"} | changes))
+    assert gives_all(EarlierRun("r", "", earlier, (), {}), later) is gives
+
+
+def scored_under(store: str, run_id: str, skipped_by: tuple[str, ...] = (), **changes: Any) -> None:
+    """Publishes a run of one image, whose id is the run's length, under some terms."""
+    row = {"image_id": len(run_id), "uri": "u", "category": "bolt"}
+    content = storage.parquet_bytes(pa.Table.from_pylist([row], schema=SCORES))
+    uri = storage.join(RunPlaces(store, run_id).table("scores"), "0.parquet")
+    storage.write_bytes(uri, content)
+    file = PublishedFile("scores", uri, 1, len(content), hashlib.sha256(content).hexdigest())
+    terms = terms_of(**changes)
+    facts = {
+        "schema_version": "1",
+        "run_id": run_id,
+        "kind": "score",
+        "finished_at": "2026-01-02T00:00:00+00:00",
+        "scorer_digest": terms.scorer_digest,
+        "skipped_by": list(skipped_by),
+    }
+    record = published_record(store, [file], facts | terms.as_facts())
+    storage.write_json(RunPlaces(store, run_id).published, record)
+
+
+COMPONENTS_OF_ONE = {"features": "f", "gaussians": {}, "classifier": "c", "detector": "d"}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "says"),
+    [
+        (
+            {"limits": LIMITS | {"min_side": 8}},
+            {},
+            r"looser limits, limits\.min_side=8 \(now 16\): it has images that are refused now",
+        ),
+        ({"kept": "pooled"}, {"kept": "cells"}, "ran with keep_features=pooled, .* keep cells"),
+    ],
+)
+def test_images_are_left_to_no_run_of_looser_limits_or_fewer_features(
+    tmp_path: Path, earlier: dict[str, Any], later: dict[str, Any], says: str
+) -> None:
+    """Of two runs one would give the same now; the other is leaned on by the former."""
+    store, manifest = str(tmp_path), str(tmp_path / "m.parquet")
+    both = {"components": COMPONENTS_OF_ONE}
+    scored_under(store, "r", **both | earlier)
+    scored_under(store, "rr", ("r",), **both | later)
+    rows = [{"image_id": i, "uri": f"{i}", "sha256": "x", "category": "bolt"} for i in (1, 2)]
+    write_manifest(manifest, pa.Table.from_pylist(rows, schema=MANIFEST))
+    task = Task(terms_of(**both | later), "cells")
+    given = {"manifest": manifest, "bundle": "b", "store": store, "reuse": False}
+    found = settle(ScoreConfig.model_validate(given | {"skip_scored": True}), task, None)
+    assert found.plan.skipped.tolist() == [False, True]
+    assert found.skipped_by == ("rr",)
+    for since in ("r", "rr"):
+        with pytest.raises(InputError, match=rf"since_run: r: .*{says}"):
+            settle(ScoreConfig.model_validate(given | {"since_run": since}), task, None)
+    task = Task(terms_of(**both | earlier), "cells")  # under the looser ones both serve
+    found = settle(ScoreConfig.model_validate(given | {"since_run": "rr"}), task, None)
+    assert found.plan.skipped.tolist() == [True, True]
 
 
 def test_final_errors_are_skipped_and_those_that_may_pass_are_not(tmp_path: Path) -> None:

@@ -54,13 +54,13 @@ class Terms:
 
     def serves(self, later: Terms) -> bool:
         """Whether an image that was scored under these terms would be scored under the later."""
+        return not self.looser_than(later) and (self.verified or not later.verified)
+
+    def looser_than(self, later: Terms) -> tuple[str, ...]:
+        """The limits that let images through here which the later terms refuse."""
         mine, other = self.limits, later.limits
-        as_strict = (
-            mine["max_pixels"] <= other["max_pixels"]
-            and mine["max_bytes"] <= other["max_bytes"]
-            and mine["min_side"] >= other["min_side"]
-        )
-        return as_strict and (self.verified or not later.verified)
+        largest = [name for name in ("max_pixels", "max_bytes") if mine[name] > other[name]]
+        return (*largest, *(["min_side"] if mine["min_side"] < other["min_side"] else []))
 
 
 @dataclass(frozen=True)

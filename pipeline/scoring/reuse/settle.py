@@ -21,7 +21,7 @@ from pipeline.scoring.reuse.plan import (
     compute_all,
     take_from,
 )
-from pipeline.scoring.reuse.skip import gives_all, since, skip_images
+from pipeline.scoring.reuse.skip import gives_all, require_all, skip_images
 from pipeline.tables.lookup import DamagedTableError
 from pipeline.tables.runs import load_published
 
@@ -135,11 +135,16 @@ def _fresh(
 
 
 def _since(config: ScoreConfig, task: Task) -> list[EarlierRun]:
+    """The run named by `since_run`, and those that it left images to itself."""
     if not config.since_run:
         return []
     load_published(config.store, config.since_run)  # says how it fails
     (run,) = named_runs(config.store, [config.since_run], "since_run")
-    return named_runs(config.store, since(run, task.terms), f"the run {run.run_id}")
+    require_all(run, task.terms)
+    others = named_runs(config.store, run.skipped_by, f"the run {run.run_id}")
+    for other in others:  # an older linescore left images to runs of other limits
+        require_all(other, task.terms)
+    return [run, *others]
 
 
 def _skip(

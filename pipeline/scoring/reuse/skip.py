@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.scoring.reuse.earlier import EarlierRun, Terms
+from pipeline.scoring.reuse.earlier import KEPT, EarlierRun, Terms
 from pipeline.scoring.reuse.images import Images, number_names
 from pipeline.scoring.reuse.plan import ReusePlan, Task
 from pipeline.tables.lookup import columns_of
@@ -86,11 +86,19 @@ def _lacks(run: EarlierRun, terms: Terms) -> str:
         return f"ran without {', '.join(missing)}, which this run asks for"
     if terms.verified and not own.verified:
         return "didn't compare the images with the manifest (verify_content=false)"
+    if looser := own.looser_than(terms):
+        listed = ", ".join(f"limits.{n}={own.limits[n]} (now {terms.limits[n]})" for n in looser)
+        return f"was scored under looser limits, {listed}: it has images that are refused now"
+    if KEPT.index(own.kept) < KEPT.index(terms.kept):
+        return (
+            f"ran with keep_features={own.kept}, and this run is to keep {terms.kept}: its images' "
+            "features would lie nowhere"
+        )
     return ""
 
 
-def since(run: EarlierRun, terms: Terms) -> tuple[str, ...]:
-    """The run named by `since_run`, and those that it left images to itself.
+def require_all(run: EarlierRun, terms: Terms) -> None:
+    """Stops where a run that `since_run` leads to doesn't give all that the terms ask for.
 
     Raises:
         InputError: its tables don't stand for what this run would give.
@@ -100,4 +108,3 @@ def since(run: EarlierRun, terms: Terms) -> tuple[str, ...]:
             f"since_run: {run.run_id}: {lack}. Without since_run all images are scored, and what "
             "stayed the same is taken over"
         )
-    return (run.run_id, *run.skipped_by)
