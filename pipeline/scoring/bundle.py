@@ -181,7 +181,8 @@ def open_bundle(
             `latest`.
         store: the store.
         field_name: the setting, for errors.
-        verify: False where the same files were verified a moment ago.
+        verify: False where weights and Gaussians aren't read, or were verified a moment ago.
+            Thresholds are compared with the record either way: they are what people may edit.
 
     Raises:
         InputError: no such bundle, another version, or a file that isn't what the record says.
@@ -193,8 +194,8 @@ def open_bundle(
     folder = _local_folder(uri, record, field_name, verify=verify)
     if verify:
         _verify(folder, _files(record), uri, field_name)
-        if calibration := record.get("calibration"):
-            check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
+    if calibration := record.get("calibration"):
+        check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
     return _bundle(folder, uri, record)
 
 
@@ -269,7 +270,8 @@ def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verif
     fs, path = storage.filesystem(uri)
     for file, entry in _files(record).items():
         target = folder / file
-        if not _is_fetched(target, entry, verify=verify):
+        # A copy of thresholds that only has their size is not believed: see `open_bundle`.
+        if not _is_fetched(target, entry, verify=verify or file == THRESHOLDS_FILE):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from pipeline.evaluation.evaluate import run_evaluate
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
 from pipeline.scoring.bundle import open_bundle
 from pipeline.scoring.calibrate import run_calibrate
+from pipeline.scoring.thresholds_file import THRESHOLDS_FILE
 from pipeline.tables import storage
 from pipeline.tables.runs import RunPlaces
 from tests.evaluation.tables import SCHEMA, Bench, at_least, row
@@ -46,6 +49,16 @@ def calibrated(bench: Bench) -> str:
 
 
 ERROR = {"error_type": "not_found", "error_message": "gone"}
+
+
+def edited(file: Path) -> None:
+    content = json.loads(file.read_text())
+    content["thresholds"]["anomaly_score"]["categories"]["tile"]["safe"]["value"] = 1.5
+    file.write_text(json.dumps(content))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:40])
 
 
 def a(table: ScoredTable) -> list[Any]:
@@ -92,6 +105,35 @@ def test_thresholds_of_another_scorer_mean_nothing(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"bundle: {calibrated}: its thresholds are of the scorer" in line
     assert "000000000000…" in line
+    assert not (bench.store / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (edited, "was changed: its digest doesn't match it; calibrate again"),
+        (cut, "is no table of thresholds (Unterminated string"),
+        (Path.unlink, "is gone; restore the bundle, or calibrate again"),
+    ],
+)
+def test_thresholds_that_are_not_those_of_the_calibration_are_not_believed(
+    bench: Bench,
+    calibrated: str,
+    damage: Callable[[Path], object],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = Path(calibrated) / THRESHOLDS_FILE
+    decide = {"any": [SAFE, at_least("defect_logit", {"var": "x"})]}
+    template = {"policy": "v1", "name": "either", "decide": decide}
+    grid = {"x": {"values": [0.1, 0.2]}}
+    sweep = bench.folder / "sweep.json"
+    sweep.write_text(json.dumps({"sweep": "v1", "template": template, "variables": grid}))
+    damage(file)
+    for asked in ({}, {"policies": None, "sweep": str(sweep)}):
+        assert evaluate.main(bench.arguments(table=None, run_id="r", **asked)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"bundle: {file}: {says}" in line
     assert not (bench.store / "reports").exists()
 
 
