@@ -25,6 +25,7 @@ from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
 from pipeline.evaluation.rows import RowSource, decisions, explained
+from pipeline.evaluation.seen import scores_read, seen_images, standing
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.sweep.run import run_sweep
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
@@ -123,12 +124,18 @@ def evaluated(
     known = known_thresholds(config, policies, table)
     sides = judging(table, config.roles, calibrated=known.calibrated, files=known.origin["files"])
     grouping = way.grouping(table, sides)
-    require_rows(table, int(grouping.counts.sum()))
+    rows = int(grouping.counts.sum())
+    require_rows(table, rows)
     by_type = any(policy.oracle for policy in policies)
     parts, _ = parts_of(grouping.groups, by_type=by_type)
     found = tuple(resolved(policies, parts, known, table))
     counted = outcomes(found, table, grouping, config.memory_mb << 20, way.count)
-    return Evaluated(config, table, grouping, found, known, counted, sides.says)
+    read = scores_read(policies) | {*(config.scores or ())}
+    seen = seen_images(table, storage.absolute(config.store), known, read)
+    among = way.overlaps(table, sides, seen.ids)
+    done = standing(seen, among, rows, config.roles or (), calibrated=known.calibrated)
+    says = "; ".join([sides.says, *done])
+    return Evaluated(config, table, grouping, found, known, counted, says)
 
 
 def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, Any]:

@@ -187,16 +187,28 @@ def open_bundle(
     Raises:
         InputError: no such bundle, another version, or a file that isn't what the record says.
     """
-    uri = _place_of(reference, store, field_name)
-    with storage.errors_for(uri, field_name):
-        record = storage.read_json(storage.join(uri, RECORD))
-    _check_record(record, uri, field_name)
+    uri, record = bundle_record(reference, store, field_name)
     folder = _local_folder(uri, record, field_name, verify=verify)
     if verify:
         _verify(folder, _files(record), uri, field_name)
     if calibration := record.get("calibration"):
         check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
     return _bundle(folder, uri, record)
+
+
+def bundle_record(
+    reference: str, store: str, field_name: str = "bundle"
+) -> tuple[str, dict[str, Any]]:
+    """A bundle's place and its record; none of its files is looked at.
+
+    Raises:
+        InputError: no such bundle, another version, or a record that was changed.
+    """
+    uri = _place_of(reference, store, field_name)
+    with storage.errors_for(uri, field_name):
+        record: dict[str, Any] = storage.read_json(storage.join(uri, RECORD))
+    _check_record(record, uri, field_name)
+    return uri, record
 
 
 def _files(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,8 +69,10 @@ def test_a_run_is_judged_by_the_rows_that_chose_nothing(bench: Bench, calibrated
     report = bench.evaluate(table=None, run_id="r")
     # Of two categories 10 tests each, 8 good ones, and 6 whose truth nobody knows.
     assert report["rows"] == {"judged": 34, "left_out": 190}
-    assert "no model was trained and no threshold calibrated on them" in report["measured_on"]
-    assert "in-sample" not in report["measured_on"]
+    assert report["measured_on"] == (
+        "rows with the role test or none; no model behind these scores was trained and no "
+        "threshold calibrated on them"
+    )
     assert report["thresholds"]["bundle"] == open_bundle(calibrated, "").bundle_digest
     assert report["table"]["images_without_scores"] == 1
     assert any("1 images" in warning for warning in report["warnings"])

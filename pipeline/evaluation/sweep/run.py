@@ -12,7 +12,9 @@ import pyarrow as pa
 from pipeline.config import EvaluateConfig
 from pipeline.evaluation.counting import SCAN, Way
 from pipeline.evaluation.figures import Judged, figures_table
+from pipeline.evaluation.groups import Codes, Grouping
 from pipeline.evaluation.policies import known_thresholds
+from pipeline.evaluation.seen import Seen, scores_read, seen_images
 from pipeline.evaluation.sides import require_rows
 from pipeline.evaluation.sweep.choice import (
     Chosen,
@@ -34,6 +36,7 @@ from pipeline.policy.choosing.front import Front
 from pipeline.policy.choosing.guarantee import Certificate
 from pipeline.policy.choosing.limits import parse_guarantee
 from pipeline.policy.sweeps.grid import Expansion
+from pipeline.tables import storage
 from pipeline.tables.roles import FIT, NORMAL_CALIBRATION, VALIDATION
 
 # Above so many policies defect types are only kept apart where prices or an oracle need them.
@@ -66,6 +69,7 @@ def run_sweep(
     known = known_thresholds(config, file.policies, table, file.refs)
     grouping = way.grouping(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
+    seen = seen_images(table, storage.absolute(config.store), known, scores_read(file.policies))
     sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, way.count)
     counted = swept(sweeping, expanded(sweeping))
     counts = sided(counted, guarantee)
@@ -91,7 +95,11 @@ def run_sweep(
         "front": _front_records(counted, counts, best),
         "guarantee": None if certified is None else _certificate(certified),
         "chosen": None if choice is None else _choice(config, counted, counts, choice, file),
-        "warnings": [*_judges_that_chose(config, known.calibrated), *(choice or _NONE).warnings],
+        "warnings": [
+            *_judges_that_chose(config, known.calibrated),
+            *_judges_that_were_seen(seen, way.overlaps(table, sides, seen.ids), grouping),
+            *(choice or _NONE).warnings,
+        ],
     }
     return report, _policies_table(counted, counts, best, choice)
 
@@ -110,6 +118,16 @@ def _judges_that_chose(config: EvaluateConfig, calibrated: bool) -> list[str]:
         f"thresholds by reference were chosen on {' and '.join(used)} rows, of which some judge "
         "here: the hold-out's figures are too good",
     ]
+
+
+def _judges_that_were_seen(seen: Seen, among: Mapping[str, Codes], grouping: Grouping) -> list[str]:
+    """Says where rows that judge trained a model or chose thresholds, whatever their role."""
+    first = HOLD_OUT if len(grouping.sides) > 1 else TUNING
+    sides = grouping.sides[first:]
+    each = zip(grouping.groups, grouping.counts.tolist(), strict=True)
+    rows = sum(count for group, count in each if group.side in sides)
+    told = seen.says({what: int(counts[first:].sum()) for what, counts in among.items()}, rows)
+    return [f"rows that judge: {one}" for one in told]
 
 
 def _keep_types(file: SweepFile) -> bool:
