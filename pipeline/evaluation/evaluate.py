@@ -35,6 +35,8 @@ from pipeline.tables import storage
 from pipeline.tables.evaluation_schemas import DECISIONS
 
 SCHEMA_VERSION = "1"
+# Written last: a folder without it is of an evaluation that hasn't ended.
+_RECORD = "evaluation.json"
 # Tables that not every evaluation has.
 _SOMETIMES = ("decisions", "flips", "sweep", "figures", "quality", "mistakes", "histograms")
 
@@ -202,16 +204,25 @@ def _write(
     """Writes the tables, then what is told of them."""
     folder = _folder(config)
     report: dict[str, Any] = told | {"tables": {}, "folder": folder}
+    _withdraw(folder)
     # An older evaluation's would stand beside tables that they don't belong to.
     for name in {*_SOMETIMES} - {*tables, *told}:
         storage.remove(storage.join(folder, f"{name}.parquet"))
-    storage.remove(storage.join(folder, "report.html"))
     for name, table in tables.items():
         uri = storage.join(folder, f"{name}.parquet")
         storage.write_bytes(uri, storage.parquet_bytes(table))
         report["tables"][name] = uri
-    storage.write_json(storage.join(folder, "evaluation.json"), report)
+    storage.write_json(storage.join(folder, _RECORD), report)
     return report
+
+
+def _withdraw(folder: str) -> None:
+    """Takes an older evaluation's record away, before the first of its tables is replaced.
+
+    Whatever ends this process then, no record stands beside tables that aren't its own.
+    """
+    for name in (_RECORD, "report.html"):
+        storage.remove(storage.join(folder, name))
 
 
 def _flips(work: Evaluated, name: str) -> tuple[list[dict[str, Any]], pa.Table]:
@@ -340,5 +351,6 @@ def _write_decisions(work: Evaluated, name: str, folder: str) -> dict[str, Any]:
                 f" go to review, where {flagged} and {review} were counted: the table changed "
                 "meanwhile; evaluate again"
             )
+        _withdraw(folder)
         storage.write_bytes(uri, file.read_bytes())
     return {"policy": name, "uri": uri, "counts": told}
