@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.evaluation.groups import Codes, Group, Grouping, Sides
+from pipeline.evaluation.overlap import OverlapOf, overlaps
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Groups, Plan, Rows, Rules, Settings, count, plan
 from pipeline.policy.formula import Cut, Formula, Missing, leaves
@@ -111,10 +112,12 @@ class Way:
     Attributes:
         count: counts of rules.
         grouping: the groups of its rows.
+        overlaps: how many of its rows are of given images.
     """
 
     count: Counter = scanned
     grouping: GroupingOf = Grouping.of
+    overlaps: OverlapOf = overlaps
 
 
 SCAN = Way()

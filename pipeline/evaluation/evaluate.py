@@ -25,6 +25,7 @@ from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
 from pipeline.evaluation.rows import RowSource, decisions, explained
+from pipeline.evaluation.seen import scores_read, seen_images, standing
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.sweep.run import run_sweep
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
@@ -34,6 +35,8 @@ from pipeline.tables import storage
 from pipeline.tables.evaluation_schemas import DECISIONS
 
 SCHEMA_VERSION = "1"
+# Written last: a folder without it is of an evaluation that hasn't ended.
+_RECORD = "evaluation.json"
 # Tables that not every evaluation has.
 _SOMETIMES = ("decisions", "flips", "sweep", "figures", "quality", "mistakes", "histograms")
 
@@ -123,12 +126,18 @@ def evaluated(
     known = known_thresholds(config, policies, table)
     sides = judging(table, config.roles, calibrated=known.calibrated, files=known.origin["files"])
     grouping = way.grouping(table, sides)
-    require_rows(table, int(grouping.counts.sum()))
+    rows = int(grouping.counts.sum())
+    require_rows(table, rows)
     by_type = any(policy.oracle for policy in policies)
     parts, _ = parts_of(grouping.groups, by_type=by_type)
     found = tuple(resolved(policies, parts, known, table))
     counted = outcomes(found, table, grouping, config.memory_mb << 20, way.count)
-    return Evaluated(config, table, grouping, found, known, counted, sides.says)
+    read = scores_read(policies) | {*(config.scores or ())}
+    seen = seen_images(table, storage.absolute(config.store), known, read)
+    among = way.overlaps(table, sides, seen.ids)
+    done = standing(seen, among, rows, config.roles or (), calibrated=known.calibrated)
+    says = "; ".join([sides.says, *done])
+    return Evaluated(config, table, grouping, found, known, counted, says)
 
 
 def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, Any]:
@@ -195,16 +204,25 @@ def _write(
     """Writes the tables, then what is told of them."""
     folder = _folder(config)
     report: dict[str, Any] = told | {"tables": {}, "folder": folder}
+    _withdraw(folder)
     # An older evaluation's would stand beside tables that they don't belong to.
     for name in {*_SOMETIMES} - {*tables, *told}:
         storage.remove(storage.join(folder, f"{name}.parquet"))
-    storage.remove(storage.join(folder, "report.html"))
     for name, table in tables.items():
         uri = storage.join(folder, f"{name}.parquet")
         storage.write_bytes(uri, storage.parquet_bytes(table))
         report["tables"][name] = uri
-    storage.write_json(storage.join(folder, "evaluation.json"), report)
+    storage.write_json(storage.join(folder, _RECORD), report)
     return report
+
+
+def _withdraw(folder: str) -> None:
+    """Takes an older evaluation's record away, before the first of its tables is replaced.
+
+    Whatever ends this process then, no record stands beside tables that aren't its own.
+    """
+    for name in (_RECORD, "report.html"):
+        storage.remove(storage.join(folder, name))
 
 
 def _flips(work: Evaluated, name: str) -> tuple[list[dict[str, Any]], pa.Table]:
@@ -333,5 +351,6 @@ def _write_decisions(work: Evaluated, name: str, folder: str) -> dict[str, Any]:
                 f" go to review, where {flagged} and {review} were counted: the table changed "
                 "meanwhile; evaluate again"
             )
+        _withdraw(folder)
         storage.write_bytes(uri, file.read_bytes())
     return {"policy": name, "uri": uri, "counts": told}

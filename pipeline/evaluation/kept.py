@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.evaluation.counting import Counting, Way, engine_rows
 from pipeline.evaluation.groups import Codes, Group, Grouping, Sides, group_counts
+from pipeline.evaluation.overlap import Ids, overlaps
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Cells, Grid, Layout, cells, counts, merge
 from pipeline.tables import storage
@@ -67,7 +68,7 @@ class KeptCells:
     @property
     def way(self) -> Way:
         """To count with."""
-        return Way(self.count, self.grouping)
+        return Way(self.count, self.grouping, self.overlaps)
 
     def grouping(self, table: ScoredTable, sides: Sides, *, types: bool = True) -> Grouping:
         """The groups of all files, as `Grouping.of`."""
@@ -76,6 +77,15 @@ class KeptCells:
             for group, count in _groups(table, number, sides, types=types).items():
                 total[group] = total.get(group, 0) + count
         return Grouping.from_counts(total, sides, types=types)
+
+    def overlaps(self, table: ScoredTable, sides: Sides, ids: Ids) -> dict[str, Codes]:
+        """How many rows of all files are of given images, as `overlap.overlaps`."""
+        found = {what: np.zeros(len(sides.names), np.int64) for what in ids}
+        name = _name_of_overlaps(sides, ids)
+        for number in range(len(table.uris) if ids else 0):
+            for what, rows in _overlaps(table, number, sides, ids, name).items():
+                found[what] += np.array(rows, np.int64)
+        return found
 
     def count(self, work: Counting) -> tuple[list[Codes], str]:
         """Counts (P, G) of each of the rules, and how, in words."""
@@ -135,3 +145,26 @@ def _groups(
     ]
     storage.write_json(file, told)
     return found
+
+
+def _overlaps(
+    table: ScoredTable, number: int, sides: Sides, ids: Ids, name: str
+) -> dict[str, list[int]]:
+    """Of a file, from what was kept or from its ids."""
+    _, folder = table.runs[number]
+    file = storage.join(folder, f"overlaps-{name}.json")
+    if storage.exists(file):
+        kept: dict[str, list[int]] = storage.read_json(file)
+        return kept
+    found = overlaps(table.of_file(number), sides, ids)
+    told = {what: rows.tolist() for what, rows in found.items()}
+    storage.write_json(file, told)
+    return told
+
+
+def _name_of_overlaps(sides: Sides, ids: Ids) -> str:
+    """Equal names: the same rows take part, and the same images are looked for."""
+    found = hashlib.sha256(repr((_COUNTING, sides.identity)).encode())
+    for what, known in sorted(ids.items()):
+        found.update(f"\0{what} {len(known)}\0".encode() + known.tobytes())
+    return found.hexdigest()[:32]

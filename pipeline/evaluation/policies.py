@@ -33,12 +33,19 @@ class KnownThresholds:
     Attributes:
         thresholds: by name.
         origin: files and digests, for the record.
-        calibrated: a bundle's are among them: rows with the role validation chose them.
+        bundle: where the bundle lies that some are of; None: none is of a bundle.
+        calibration: all of that bundle's `thresholds.json`.
     """
 
     thresholds: Thresholds
     origin: dict[str, Any]
-    calibrated: bool
+    bundle: str | None = None
+    calibration: Mapping[str, Any] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """A bundle's are among them: rows with the role validation chose them."""
+        return self.calibration is not None
 
 
 def read_policies(places: Sequence[str]) -> list[Policy]:
@@ -92,7 +99,7 @@ def known_thresholds(
     asked = {name: policy.source for policy in policies for name in referenced(policy)}
     asked |= dict(more)
     if not asked.keys() - known.names:
-        return KnownThresholds(known, origin, calibrated=False)
+        return KnownThresholds(known, origin)
     try:
         bundle = open_bundle(config.bundle, storage.absolute(config.store), verify=False)
     except InputError as error:
@@ -118,7 +125,7 @@ def known_thresholds(
         )
     origin |= {"bundle": bundle.bundle_digest, "thresholds_digest": content["digest"]}
     return KnownThresholds(
-        Thresholds.from_bundle(content, "thresholds.json") | known, origin, calibrated=True
+        Thresholds.from_bundle(content, "thresholds.json") | known, origin, bundle.uri, content
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.counting import numbers, parts_of
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.table import ScoredTable
-from pipeline.policy.language import OUTCOMES, Explanation, Part, Resolved, explain, reasons
+from pipeline.policy.language import OUTCOMES, Part, Resolved, explain, reasons
 from pipeline.policy.language import Rows as LanguageRows
 from pipeline.tables.evaluation_schemas import DECISIONS
 
@@ -134,10 +135,11 @@ def typed(values: Any, kind: pa.DataType) -> pa.Array:
     return array.cast(kind)
 
 
-def explained(
-    source: RowSource, policies: Sequence[Resolved], image: str
-) -> list[tuple[dict[str, Any], list[Explanation]]]:
+def explained(source: RowSource, policies: Sequence[Resolved], image: str) -> list[dict[str, Any]]:
     """Why policies decide one image as they do; more than one entry if it stands there twice.
+
+    An entry has the `row` and the `decisions`, one of each policy, as plain values: programs read
+    them as JSON.
 
     Args:
         source: the rows.
@@ -158,7 +160,8 @@ def explained(
             part = Part(group.category, group.defect_type)
             row = {name: columns[name][at].as_py() for name in NAMED}
             scores = {name: columns[name][at].as_py() for name in source.scores}
-            found.append((row | scores, [_why(policy, part, scores) for policy in policies]))
+            decided = [_why(policy, part, scores) for policy in policies]
+            found.append({"row": _plain_values(row | scores), "decisions": decided})
     if not found:
         says = f"no row of {source.table.name} is of this image; give its image_id or its uri as "
         says += "the table has it"
@@ -169,8 +172,23 @@ def explained(
     return found
 
 
-def _why(policy: Resolved, part: Part, scores: dict[str, Any]) -> Explanation:
-    return explain(policy, part, {name: scores[name] for name in policy.dtypes})
+def _why(policy: Resolved, part: Part, scores: dict[str, Any]) -> dict[str, Any]:
+    why = explain(policy, part, {name: scores[name] for name in policy.dtypes})
+    because = [_plain_values(asdict(one)) for one in why.because]
+    return asdict(why) | {"because": because, "says": why.says}
+
+
+def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that JSON has: NaN is a missing score, and an infinite one stands as text."""
+    return {name: _plain_value(value) for name, value in values.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, float) or isfinite(value):
+        return value
+    return None if isnan(value) else str(value)
 
 
 def _places(columns: Mapping[str, pa.Array], image: str) -> npt.NDArray[np.intp]:

@@ -50,28 +50,31 @@ def judging(
     if roles is None and _fitted_on_split(table):
         says = (
             f"rows outside the split {TRAINED_SPLIT}, on which Gaussians are fitted where no row "
-            "has a role"
+            f"has a role{_chosen_by(files)}"
         )
         return Sides(("",), ("split",), _outside_training, says)
     chosen = (TEST, NO_ROLE) if roles is None else tuple(roles)
     _require_known(table, chosen)
     says = "; ".join([f"rows with the role {' or '.join(chosen)}", *_standing(chosen, calibrated)])
-    if files:
-        listed = ", ".join(file.rsplit("/", 1)[-1] for file in files)
-        says += f"; whether they chose the thresholds of {listed} is not known"
+    says += _chosen_by(files)
     return Sides(("",), ("role",), lambda columns: of_roles(columns, [chosen]), says)
 
 
+def _chosen_by(files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    listed = ", ".join(file.rsplit("/", 1)[-1] for file in files)
+    return f"; whether they chose the thresholds of {listed} is not known"
+
+
 def _standing(chosen: Sequence[str], calibrated: bool) -> list[str]:
-    """What the rows of these roles have done before they judge."""
+    """What rows did, by their role, before they judge; `seen` looks at the rows themselves."""
     says = ["in-sample: fit rows trained the models"] if FIT in chosen else []
     used = [role for role in chosen if role in (VALIDATION, NORMAL_CALIBRATION)]
     if used and calibrated:
         says.append(f"in-sample: {' and '.join(used)} rows chose the thresholds")
     elif used:
         says.append(f"whether {' and '.join(used)} rows chose a threshold is not known")
-    elif calibrated and not says:
-        says.append("no model was trained and no threshold calibrated on them")
     return says
 
 

@@ -80,11 +80,12 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _explained(found: Any) -> list[str]:
+def _explained(found: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
-    for row, whys in found:
-        facts = ", ".join(f"{name} {value}" for name, value in row.items() if value is not None)
-        lines += [facts, *(f"  {why.policy}: {why.says}" for why in whys)]
+    for one in found:
+        known = [f"{name} {value}" for name, value in one["row"].items() if value is not None]
+        lines.append(", ".join(known))
+        lines += [f"  {why['policy']}: {why['says']}" for why in one["decisions"]]
     return lines
 
 

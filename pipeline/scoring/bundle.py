@@ -181,21 +181,34 @@ def open_bundle(
             `latest`.
         store: the store.
         field_name: the setting, for errors.
-        verify: False where the same files were verified a moment ago.
+        verify: False where weights and Gaussians aren't read, or were verified a moment ago.
+            Thresholds are compared with the record either way: they are what people may edit.
 
     Raises:
         InputError: no such bundle, another version, or a file that isn't what the record says.
     """
-    uri = _place_of(reference, store, field_name)
-    with storage.errors_for(uri, field_name):
-        record = storage.read_json(storage.join(uri, RECORD))
-    _check_record(record, uri, field_name)
+    uri, record = bundle_record(reference, store, field_name)
     folder = _local_folder(uri, record, field_name, verify=verify)
     if verify:
         _verify(folder, _files(record), uri, field_name)
-        if calibration := record.get("calibration"):
-            check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
+    if calibration := record.get("calibration"):
+        check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
     return _bundle(folder, uri, record)
+
+
+def bundle_record(
+    reference: str, store: str, field_name: str = "bundle"
+) -> tuple[str, dict[str, Any]]:
+    """A bundle's place and its record; none of its files is looked at.
+
+    Raises:
+        InputError: no such bundle, another version, or a record that was changed.
+    """
+    uri = _place_of(reference, store, field_name)
+    with storage.errors_for(uri, field_name):
+        record: dict[str, Any] = storage.read_json(storage.join(uri, RECORD))
+    _check_record(record, uri, field_name)
+    return uri, record
 
 
 def _files(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,7 +282,8 @@ def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verif
     fs, path = storage.filesystem(uri)
     for file, entry in _files(record).items():
         target = folder / file
-        if not _is_fetched(target, entry, verify=verify):
+        # A copy of thresholds that only has their size is not believed: see `open_bundle`.
+        if not _is_fetched(target, entry, verify=verify or file == THRESHOLDS_FILE):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
             try:

@@ -37,10 +37,18 @@ def check_thresholds(file: Path, digest: str, field: str) -> None:
     """Refuses thresholds that are not those of the bundle.
 
     Raises:
-        InputError: another version, or a digest that isn't that of the content.
+        InputError: no file, another version, or a digest that isn't that of the content.
     """
     try:
-        content = json.loads(file.read_bytes())
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            f"{field}: {file}: is gone; restore the bundle, or calibrate again"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{field}: {file}: can't be read: {error.strerror}") from None
+    try:
+        content = json.loads(data)
         version = content["schema_version"]
         body = {name: value for name, value in content.items() if name not in _UNCOVERED}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

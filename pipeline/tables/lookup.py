@@ -139,13 +139,14 @@ def pieces_of(
         there = [name for name in columns if name in parquet.schema_arrow.names]
         for number in groups:
             ids = parquet.read_row_group(number, columns=["image_id"]).column(0).to_numpy()
-            hits = _member(ids, images.ids)
+            hits = member(ids, images.ids)
             if hits.any():
                 rows = parquet.read_row_group(number, columns=there)
                 yield rows if hits.all() else rows.filter(pa.array(hits))
 
 
-def _member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+def member(ids: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """(N,) bool: which ids (N,) are among sorted ones."""
     if not len(ordered):
         return np.zeros(len(ids), bool)
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)

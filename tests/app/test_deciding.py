@@ -132,7 +132,10 @@ def test_moved_counts_are_those_of_an_evaluation(
         )
     )
     told = storage.read_parquet(report["tables"]["figures"]).to_pylist()
-    whose = ("policy", "digest")
+    # An evaluation looks the rows up among those that trained, and says what it found.
+    assert {row["measured_on"] for row in found} == {held.says}
+    assert report["measured_on"].startswith(held.says)
+    whose = ("policy", "digest", "measured_on")
     strip = [{k: v for k, v in row.items() if k not in whose} for row in told]
     mine = [{k: v for k, v in row.items() if k not in whose} for row in found]
     assert repr(mine) == repr(strip)

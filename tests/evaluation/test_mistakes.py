@@ -154,4 +154,4 @@ def test_an_image_that_stands_there_twice_is_explained_twice(bench: Bench) -> No
     bench.put([row(1, True, 9), row(1, True, 2, uri="copy.png")], SCHEMA)
     bench.policy("p", at_least("a", 5))
     found = bench.evaluate(explain="1")["explained"]
-    assert [why[0].outcome for _, why in found] == ["defect", "good"]
+    assert [one["decisions"][0]["outcome"] for one in found] == ["defect", "good"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from pipeline.evaluation.evaluate import run_evaluate
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
 from pipeline.scoring.bundle import open_bundle
 from pipeline.scoring.calibrate import run_calibrate
+from pipeline.scoring.thresholds_file import THRESHOLDS_FILE
 from pipeline.tables import storage
 from pipeline.tables.runs import RunPlaces
 from tests.evaluation.tables import SCHEMA, Bench, at_least, row
@@ -48,6 +51,16 @@ def calibrated(bench: Bench) -> str:
 ERROR = {"error_type": "not_found", "error_message": "gone"}
 
 
+def edited(file: Path) -> None:
+    content = json.loads(file.read_text())
+    content["thresholds"]["anomaly_score"]["categories"]["tile"]["safe"]["value"] = 1.5
+    file.write_text(json.dumps(content))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:40])
+
+
 def a(table: ScoredTable) -> list[Any]:
     return [value for batch in table.batches(["category"], ["a"]) for value in batch["a"].tolist()]
 
@@ -56,8 +69,10 @@ def test_a_run_is_judged_by_the_rows_that_chose_nothing(bench: Bench, calibrated
     report = bench.evaluate(table=None, run_id="r")
     # Of two categories 10 tests each, 8 good ones, and 6 whose truth nobody knows.
     assert report["rows"] == {"judged": 34, "left_out": 190}
-    assert "no model was trained and no threshold calibrated on them" in report["measured_on"]
-    assert "in-sample" not in report["measured_on"]
+    assert report["measured_on"] == (
+        "rows with the role test or none; no model behind these scores was trained and no "
+        "threshold calibrated on them"
+    )
     assert report["thresholds"]["bundle"] == open_bundle(calibrated, "").bundle_digest
     assert report["table"]["images_without_scores"] == 1
     assert any("1 images" in warning for warning in report["warnings"])
@@ -92,6 +107,35 @@ def test_thresholds_of_another_scorer_mean_nothing(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"bundle: {calibrated}: its thresholds are of the scorer" in line
     assert "000000000000…" in line
+    assert not (bench.store / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (edited, "was changed: its digest doesn't match it; calibrate again"),
+        (cut, "is no table of thresholds (Unterminated string"),
+        (Path.unlink, "is gone; restore the bundle, or calibrate again"),
+    ],
+)
+def test_thresholds_that_are_not_those_of_the_calibration_are_not_believed(
+    bench: Bench,
+    calibrated: str,
+    damage: Callable[[Path], object],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = Path(calibrated) / THRESHOLDS_FILE
+    decide = {"any": [SAFE, at_least("defect_logit", {"var": "x"})]}
+    template = {"policy": "v1", "name": "either", "decide": decide}
+    grid = {"x": {"values": [0.1, 0.2]}}
+    sweep = bench.folder / "sweep.json"
+    sweep.write_text(json.dumps({"sweep": "v1", "template": template, "variables": grid}))
+    damage(file)
+    for asked in ({}, {"policies": None, "sweep": str(sweep)}):
+        assert evaluate.main(bench.arguments(table=None, run_id="r", **asked)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"bundle: {file}: {says}" in line
     assert not (bench.store / "reports").exists()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +125,38 @@ def test_json_is_the_report_and_nothing_else(
     text = capsys.readouterr().out
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
+
+
+def test_an_explanation_as_json_has_its_comparisons_for_programs(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(n, n % 2 == 0, n + 0.25) for n in range(6)] + [row(6, True, 9.0, b=math.nan)]
+    bench.put([*rows, row(7, True, math.inf)], SCHEMA)
+    high = at_least("a", {"ref": "low"}) | {"reason": "too strange"}
+    bench.policy("p", {"any": [high, at_least("b", 1)]}, on_missing="review")
+    own = bench.folder / "own.json"
+    own.write_text(json.dumps({"low": 3.5}))
+
+    def told(image: int) -> dict[str, Any]:
+        arguments = bench.arguments(explain=str(image), thresholds=str(own))
+        assert evaluate.main([*arguments, "--json"]) == 0
+        out = capsys.readouterr().out
+        (entry,) = json.loads(out, parse_constant=pytest.fail)["explained"]
+        return dict(entry)
+
+    entry = told(4)
+    assert (entry["row"]["image_id"], entry["row"]["a"]) == (4, 4.25)
+    (decision,) = entry["decisions"]
+    assert (decision["policy"], decision["outcome"]) == ("p", "defect")
+    assert decision["part"]["category"] == "tile"
+    (first, *_) = decision["because"]
+    assert (first["score"], first["comparison"], first["held"]) == ("a", "ge", True)
+    assert (first["value"], first["threshold"], first["reason"]) == (4.25, 3.5, "too strange")
+    assert "own.json" in first["origin"]
+    assert decision["says"].endswith(decision["because"][-1]["says"])
+    # JSON has neither NaN, which is a missing score, nor infinite numbers.
+    assert told(6)["row"]["b"] is None
+    assert told(7)["row"]["a"] == "inf"
 
 
 @pytest.mark.ray

@@ -153,7 +153,8 @@ def _write(config: MonitorConfig, found: Compared, report: dict[str, Any]) -> di
     """Writes the tables, then what is told of them."""
     folder = storage.join(config.store, "reports", config.name or f"drift-{config.run_id}")
     storage.require_writable(folder, "store")
-    storage.remove(storage.join(folder, "report.html"))  # an older one, of other tables
+    for name in ("monitor.json", "report.html"):  # older ones, of other tables
+        storage.remove(storage.join(folder, name))
     verdicts = verdicts_table(found.verdicts, found.reference.categories, found.run.categories)
     tables: dict[str, pa.Table] = {
         "verdicts": verdicts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.config import EvaluateConfig
 from pipeline.errors import InputError
@@ -61,4 +61,28 @@ def require_without_a_say(guarantee: Guarantee, had_a_say: Sequence[str]) -> Non
             f"guarantee: {guarantee.says}: {' and '.join(had_a_say)}, and rows that had a say "
             "can't certify; take these roles out of roles, or of holdout.judging, so that others "
             "such as test certify, or give templates variables instead of such thresholds"
+        )
+
+
+def require_unseen(guarantee: Guarantee, found: Mapping[str, int], rows: int) -> None:
+    """Refuses a certificate by images that trained or chose, whatever role they have now.
+
+    Args:
+        guarantee: that is asked for.
+        found: by what images did, how many of the rows that certify are among them.
+        rows: how many certify.
+
+    Raises:
+        InputError: with what they did, and the way out.
+    """
+    told = [
+        f"{count} of {rows} rows that would certify {what}"
+        for what, count in found.items()
+        if count
+    ]
+    if told:
+        raise InputError(
+            f"guarantee: {guarantee.says}: {' and '.join(told)}, whatever their role is now, and "
+            "rows that had a say can't certify; score the manifest whose roles the models were "
+            "trained by, or train and calibrate by these"
         )

@@ -12,7 +12,9 @@ import pyarrow as pa
 from pipeline.config import EvaluateConfig
 from pipeline.evaluation.counting import SCAN, Way
 from pipeline.evaluation.figures import Judged, figures_table
+from pipeline.evaluation.groups import Codes, Grouping
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds
+from pipeline.evaluation.seen import scores_read, seen_images
 from pipeline.evaluation.sides import require_rows
 from pipeline.evaluation.sweep.choice import (
     SIDES,
@@ -33,15 +35,17 @@ from pipeline.evaluation.sweep.document import SweepFile, read_sweep
 from pipeline.evaluation.sweep.promising import (
     judges_with_a_say,
     require_only_budgets,
+    require_unseen,
     require_without_a_say,
 )
-from pipeline.evaluation.sweep.sides import HOLD_OUT, sweep_sides
+from pipeline.evaluation.sweep.sides import HOLD_OUT, TUNING, sweep_sides
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.choosing.confusion import Confusion
 from pipeline.policy.choosing.front import Front
 from pipeline.policy.choosing.guarantee import Certificate
 from pipeline.policy.choosing.limits import parse_guarantee
 from pipeline.policy.sweeps.grid import Expansion
+from pipeline.tables import storage
 
 # Above so many policies defect types are only kept apart where prices or an oracle need them.
 _MOST_WITH_TYPES = 20_000
@@ -78,6 +82,10 @@ def run_sweep(
         require_without_a_say(guarantee, had_a_say)
     grouping = way.grouping(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
+    seen = seen_images(table, storage.absolute(config.store), known, scores_read(file.policies))
+    found, judging = _judges_among(way.overlaps(table, sides, seen.ids), grouping)
+    if guarantee is not None:
+        require_unseen(guarantee, found, judging)
     sweeping = Sweeping(file, table, grouping, known.thresholds, config.memory_mb << 20, way.count)
     counted = swept(sweeping, expanded(sweeping))
     counts = sided(counted, guarantee)
@@ -102,6 +110,7 @@ def run_sweep(
         "chosen": None if choice is None else _choice(config, counted, counts, choice, file),
         "warnings": [
             *_warnings(known, had_a_say, guaranteed=guarantee is not None),
+            *(f"rows that judge: {one}" for one in seen.says(found, judging)),
             *(choice or _NONE).warnings,
         ],
     }
@@ -117,6 +126,23 @@ def _warnings(known: KnownThresholds, had_a_say: Sequence[str], guaranteed: bool
             "it holds only if none of them did"
         )
     return found
+
+
+def _judges_among(among: Mapping[str, Codes], grouping: Grouping) -> tuple[dict[str, int], int]:
+    """By what images did, how many of the rows that judge are among them, whatever their role.
+
+    Args:
+        among: as of `overlaps`.
+        grouping: of the rows that take part.
+
+    Returns:
+        And how many rows judge.
+    """
+    first = HOLD_OUT if len(grouping.sides) > 1 else TUNING
+    sides = grouping.sides[first:]
+    each = zip(grouping.groups, grouping.counts.tolist(), strict=True)
+    rows = sum(count for group, count in each if group.side in sides)
+    return {what: int(counts[first:].sum()) for what, counts in among.items()}, rows
 
 
 def _keep_types(file: SweepFile) -> bool:
