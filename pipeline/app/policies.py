@@ -29,6 +29,7 @@ from pipeline.policy.language import (
 )
 from pipeline.policy.language.compiling import Slot
 from pipeline.scoring.bundle import open_bundle
+from pipeline.scoring.calibrated import calibrated_bundles
 from pipeline.tables import storage
 
 MOVED = "moved in the app"
@@ -114,23 +115,20 @@ def usable(config: AppConfig, run_id: str, bundle: str | None, held: Held) -> Us
 
 
 def _calibrated(store: str, bundle: str | None, held: Held) -> str:
-    """A run's bundle; the last one instead, where that is the same scorer with thresholds.
+    """A run's bundle; another one with thresholds for its scorer, where it has none itself.
 
     `calibrate` writes a new bundle: the one that a run was scored with for it never has any.
     """
     if bundle is None:
         return "latest"
+    place = storage.absolute(store)
     try:
-        if open_bundle(bundle, storage.absolute(store), verify=False).calibration is not None:
+        if open_bundle(bundle, place, verify=False).calibration is not None:
             return bundle
     except InputError:
         pass  # moved or deleted
-    try:
-        last = open_bundle("latest", storage.absolute(store), verify=False)
-    except InputError:
-        return bundle
-    same = last.scorer_digest == held.table.origin.get("scorer_digest")
-    return last.uri if same and last.calibration is not None else bundle
+    names = calibrated_bundles(place, str(held.table.origin.get("scorer_digest")))
+    return names[0] if names else bundle
 
 
 def _most_unusual(held: Held) -> dict[str, Resolved]:

@@ -19,7 +19,7 @@ class AppConfig(Section):
     bundle: str | None = None
     """Whose thresholds policies refer to, and what uploads are scored with: its folder, digest, or
     latest; empty: the bundle that the chosen run was scored with, and for thresholds, where that
-    has none, the last one if it is the same scorer, calibrated since."""
+    has none, the last one that was calibrated around the same scorer."""
     port: int = Field(default=8501, ge=1, le=65535)
     """Port to listen on."""
     address: str = "127.0.0.1"

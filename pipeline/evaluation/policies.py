@@ -21,6 +21,7 @@ from pipeline.policy.language import (
 )
 from pipeline.policy.language.document import Atom, Ref, leaves_of
 from pipeline.scoring.bundle import open_bundle
+from pipeline.scoring.calibrated import calibrated_bundles
 from pipeline.tables import storage
 
 _SCHEMA_SUFFIX = ".schema.json"
@@ -81,6 +82,14 @@ def _files(place: str) -> list[str]:
     return [storage.join(place, name) for name in found]
 
 
+def _instead(store: str, scorer: str) -> str:
+    """Where thresholds of a run's own scorer are."""
+    names = calibrated_bundles(store, scorer)
+    if names:
+        return f"bundle={names[0]} was calibrated around the run's own"
+    return "none was calibrated around the run's own: run jobs/calibrate.py with its bundle="
+
+
 def known_thresholds(
     config: EvaluateConfig | MonitorConfig,
     policies: Iterable[Policy],
@@ -121,7 +130,7 @@ def known_thresholds(
         raise InputError(
             f"bundle: {bundle.uri}: its thresholds are of the scorer {bundle.scorer_digest[:12]}…, "
             f"and the run was scored with {scorer[:12]}…: a threshold means nothing for another "
-            "scorer's numbers; name the run's own bundle with bundle="
+            f"scorer's numbers; {_instead(storage.absolute(config.store), scorer)}"
         )
     origin |= {"bundle": bundle.bundle_digest, "thresholds_digest": content["digest"]}
     return KnownThresholds(

@@ -35,7 +35,9 @@ def _compared(report: Mapping[str, Any]) -> Iterator[str]:
         f"{report['run']['run_id']} against {report['reference']['run_id']}: "
         f"{_VERDICTS[report['verdict']]}"
     )
-    yield f"compared are {report['run']['rows']}; {report['comparisons']} comparisons"
+    rows, of_reference = report["run"]["rows"], report["reference"]["rows"]
+    also = f", of the reference {of_reference}" if of_reference != rows else ""
+    yield f"compared are {rows}{also}; {report['comparisons']} comparisons"
     yield ""
     yield table(
         _HEAD,

@@ -24,6 +24,7 @@ from pipeline.scoring.bundle import (
     ScorerSpec,
 )
 from pipeline.scoring.weights_files import local_weights, read_state, read_weights
+from pipeline.tables.trained_models import trained_side
 from pipeline.tables.trained_on import record_beside, trained_on_ids
 
 
@@ -56,7 +57,7 @@ def load_ingredients(config: FitConfig) -> Ingredients:
     Backbone(state, layout, backbone.batch_size, f"{field}: {backbone.weights}")
     files = {BACKBONE_FILE: state_to_bytes(used_part(state, unused_after(layout.last_layer)))}
     if config.classifier is not None:
-        files[CLASSIFIER_FILE] = _classifier(config.classifier)
+        files[CLASSIFIER_FILE] = _classifier(config.classifier, backbone.image_size)
     if config.detector is not None:
         files[DETECTOR_FILE] = _detector(config.detector)
     for name, model in (("classifier", config.classifier), ("detector", config.detector)):
@@ -89,8 +90,15 @@ def _precision(wanted: str) -> str | dict[str, str]:
     return settled if len(kinds) > 1 else kinds.pop()
 
 
-def _classifier(config: ClassifierConfig) -> bytes:
+def _classifier(config: ClassifierConfig, image_size: int) -> bytes:
     field = "classifier.weights"
+    seen = None if config.weights in named_weights() else trained_side(config.weights)
+    if seen not in (None, image_size):
+        raise InputError(
+            f"{field}: {config.weights}: was trained on squares of {seen} px, and "
+            f"backbone.image_size is {image_size}, of which both models are given the same: train "
+            f"it with image_size={image_size}, or fit with backbone.image_size={seen}"
+        )
     state = read_state(config.weights, field)
     Classifier(state, config.batch_size, f"{field}: {config.weights}")
     return state_to_bytes(used_part(state, ("num_batches_tracked",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,13 +140,26 @@ def load_published(store: str, run_id: str) -> dict[str, Any]:
     """
     places = RunPlaces(store, run_id)
     if not storage.exists(places.published):
-        started = storage.exists(places.record)
-        state = "was started but not finished" if started else "isn't in the store"
-        raise InputError(f"run {run_id}: {state} {store}")
+        if storage.exists(places.record):
+            raise InputError(
+                f"run {run_id}: was started but not finished in the store {store}; the command "
+                "that started it continues it"
+            )
+        raise InputError(f"run {run_id}: isn't in the store {store}{_instead(store, run_id)}")
     record = storage.read_json(places.published)
     if not isinstance(record, dict) or not isinstance(record.get("tables"), dict):
         raise InputError(f"run {run_id}: {places.published}: is no record of a published run")
     return record
+
+
+def _instead(store: str, run_id: str) -> str:
+    """What else may have been meant, as the end of a sentence."""
+    names = storage.list_names(storage.join(store, "published"))
+    known = [name.removesuffix(".json") for name in names]
+    close = difflib.get_close_matches(run_id, known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return "" if known else ", which has no published run"
 
 
 def load_table(store: str, run_id: str, table: str, columns: list[str] | None = None) -> pa.Table:

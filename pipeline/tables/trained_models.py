@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,3 +114,23 @@ def _kind_in(folder: str) -> str | None:
         if storage.exists(storage.join(folder, name)):
             return kind
     return None
+
+
+def trained_side(weights: str) -> int | None:
+    """Side in px of the squares that a classifier was trained on, of the record beside its weights.
+
+    None: there is no record, or it is of other weights.
+
+    Raises:
+        InputError: the weights can't be read.
+    """
+    folder, _, name = weights.rpartition("/")
+    place = storage.join(folder or ".", "training.json")
+    with storage.errors_for(weights, "weights"):
+        if not name or not storage.exists(place):
+            return None
+        record = storage.read_json(place)
+        found = record if isinstance(record, dict) and record.get("kind") == "classifier" else {}
+        side = (found.get("config") or {}).get("image_size")
+        digest = hashlib.sha256(storage.read_bytes(weights)).hexdigest()
+    return side if isinstance(side, int) and found.get("weights_sha256") == digest else None

@@ -107,7 +107,23 @@ def test_thresholds_of_another_scorer_mean_nothing(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"bundle: {calibrated}: its thresholds are of the scorer" in line
     assert "000000000000…" in line
+    assert "none was calibrated around the run's own" in line
     assert not (bench.store / "reports").exists()
+
+
+def test_the_bundle_that_was_calibrated_around_a_runs_scorer_is_named(
+    bench: Bench, calibrated: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bundle(str(bench.store), {"gaussians": [1]})  # fitted since, and `latest` now
+    make_run(
+        str(bench.store), open_bundle("latest", str(bench.store)).uri, usual_rows(), run_id="s"
+    )
+    run_calibrate(CalibrateConfig(run_id="s", store=str(bench.store)))
+    assert evaluate.main(bench.arguments(table=None, run_id="r")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    name = Path(calibrated).name
+    assert line.endswith(f"bundle={name} was calibrated around the run's own")
+    assert evaluate.main(bench.arguments(table=None, run_id="r", bundle=name)) == 0
 
 
 @pytest.mark.parametrize(

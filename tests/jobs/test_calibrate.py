@@ -80,7 +80,9 @@ def test_recalibrating_never_asks_for_rescoring(
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert calibrate.main(["run_id=none", f"store={tmp_path}"]) == 2
-    assert capsys.readouterr().err == f"error: run none: isn't in the store {tmp_path}\n"
+    assert capsys.readouterr().err == (
+        f"error: run none: isn't in the store {tmp_path}, which has no published run\n"
+    )
     assert calibrate.main(["run_id=r", f"store={tmp_path}", "cost.false_positive=-1"]) == 2
     assert "cost.false_positive" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

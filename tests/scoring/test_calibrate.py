@@ -338,7 +338,7 @@ def test_thresholds_of_a_run_of_another_scorer(store: str) -> None:
 
 def test_a_run_that_is_not_there(store: str) -> None:
     make_bundle(store)
-    assert refused(store) == f"run r: isn't in the store {store}"
+    assert refused(store) == f"run r: isn't in the store {store}, which has no published run"
 
 
 def test_a_run_without_roles(store: str) -> None:

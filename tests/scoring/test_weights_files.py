@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_a_bundle_is_made_of_remote_weights(remote: str, tiny_models: TinyModels
     assert {name: content for name, content in ours.files.items() if name != seen} == local.files
     assert ours.files[DETECTOR_FILE] == tiny_models.detector.read_bytes()
     assert ours.files[seen] == storage.read_bytes(f"{remote}/d/trained_on.parquet")
+
+
+def test_a_classifier_of_another_size_is_refused(remote: str, tiny_models: TinyModels) -> None:
+    """It would be given other squares than it learnt from; the record beside it knows."""
+    content = tiny_models.classifier.read_bytes()
+    record = {"kind": "classifier", "config": {"image_size": 128}}
+    weights, beside = f"{remote}/c/net.safetensors", f"{remote}/c/training.json"
+    config = fit(weights, f"{remote}/d/yolo.pt")
+    storage.write_json(beside, record | {"weights_sha256": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(InputError, match=r"on squares of 128 px, and backbone.image_size is 256"):
+        load_ingredients(config)
+    # A record of other weights says nothing of these.
+    storage.write_json(beside, record | {"weights_sha256": "ab" * 32})
+    load_ingredients(config)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth"])
