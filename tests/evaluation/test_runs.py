@@ -114,11 +114,11 @@ def test_thresholds_of_another_scorer_mean_nothing(
 def test_the_bundle_that_was_calibrated_around_a_runs_scorer_is_named(
     bench: Bench, calibrated: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_bundle(str(bench.store), {"gaussians": [1]})  # fitted since, and `latest` now
-    make_run(
-        str(bench.store), open_bundle("latest", str(bench.store)).uri, usual_rows(), run_id="s"
-    )
-    run_calibrate(CalibrateConfig(run_id="s", store=str(bench.store)))
+    store = str(bench.store)
+    fitted = make_bundle(store, {"gaussians": FIT_IDS[1:]})  # since, and `latest` now
+    make_run(store, fitted, usual_rows(), run_id="s")
+    run_calibrate(CalibrateConfig(run_id="s", store=store))
+    capsys.readouterr()
     assert evaluate.main(bench.arguments(table=None, run_id="r")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     name = Path(calibrated).name
