@@ -1,4 +1,4 @@
-"""Python in a process of its own, which prints its result as a last line of JSON."""
+"""Python in a process of its own, which prints its result as a line of JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def result_of(
     *arguments: str, given: object = None, environment: Mapping[str, str] | None = None
 ) -> Any:
-    """What `python ARGUMENTS` printed last; a failure ends the benchmark with what it said.
+    """The last JSON that `python ARGUMENTS` printed; a failure ends the benchmark with what it said.
 
     Args:
         arguments: such as `-m`, a module.
@@ -34,4 +34,9 @@ def result_of(
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    for line in reversed(done.stdout.splitlines()):
+        try:
+            return json.loads(line)
+        except ValueError:
+            continue  # what Ray says while it ends
+    raise SystemExit(f"{' '.join(arguments)} printed no result: {done.stdout}")
