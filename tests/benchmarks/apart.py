@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def result_of(
     *arguments: str, given: object = None, environment: Mapping[str, str] | None = None
 ) -> Any:
-    """The last JSON that `python ARGUMENTS` printed; a failure ends the benchmark with what it said.
+    """The last JSON that `python ARGUMENTS` printed; a failure ends all with what it said.
 
     Args:
         arguments: such as `-m`, a module.
