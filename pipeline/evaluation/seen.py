@@ -22,8 +22,7 @@ from pipeline.evaluation.table import ScoredTable, open_errors, open_runs
 from pipeline.policy.language import Policy
 from pipeline.policy.language.document import leaves_of
 from pipeline.scoring.bundle import NAME_DIGITS
-from pipeline.scoring.bundle_training import Training, training_of
-from pipeline.scoring.calibration_rows import MODEL_OF
+from pipeline.scoring.bundle_training import MODEL_OF, Training, training_of
 from pipeline.tables import storage
 from pipeline.tables.roles import NORMAL_CALIBRATION, VALIDATION
 from pipeline.tables.runs import RunPlaces, load_published

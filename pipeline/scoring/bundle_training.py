@@ -15,6 +15,16 @@ from pipeline.scoring.bundle import TRAINED_ON_FILES, bundle_record
 from pipeline.tables import storage
 from pipeline.tables.trained_on import trained_on_ids
 
+# Which of the models a column of scores comes from.
+MODEL_OF = {
+    "anomaly_score": "gaussians",
+    "anomaly_cells": "gaussians",
+    "anomaly_pooled": "gaussians",
+    "defect_logit": "classifier",
+    "defect_probability": "classifier",
+    "detection_max_confidence": "detector",
+}
+
 
 @dataclass(frozen=True)
 class Training:

@@ -14,6 +14,7 @@ from pipeline.config import CalibrateConfig
 from pipeline.errors import InputError
 from pipeline.scoring.build import recalibrate
 from pipeline.scoring.bundle import Bundle, open_bundle
+from pipeline.scoring.bundle_training import MODEL_OF
 from pipeline.scoring.calibration import (
     LOGIT,
     PROBABILITY,
@@ -24,7 +25,6 @@ from pipeline.scoring.calibration import (
     thresholds_table,
 )
 from pipeline.scoring.calibration_rows import (
-    MODEL_OF,
     CalibrationRows,
     calibration_rows,
     require_unseen,

@@ -12,20 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
+from pipeline.scoring.bundle_training import MODEL_OF
 from pipeline.stats.selection import Sample
 from pipeline.tables.roles import NORMAL_CALIBRATION, VALIDATION, require_roles
 from pipeline.tables.runs import load_table
 
 STEP = "calibrate"
-# Which model a column comes from.
-MODEL_OF = {
-    "anomaly_score": "gaussians",
-    "anomaly_cells": "gaussians",
-    "anomaly_pooled": "gaussians",
-    "defect_logit": "classifier",
-    "defect_probability": "classifier",
-    "detection_max_confidence": "detector",
-}
 _FACTS = ["image_id", "category", "role", "group_id", "is_defect"]
 
 
