@@ -371,6 +371,7 @@ def test_a_run_whose_archive_is_gone_tells_it(
     settings = arguments(tiny_store, tmp_path / "store", manifest=manifest["manifest"])
     done = run_job("score", *settings, *hooked(tmp_path / "kept"), address=cluster)
     assert done.returncode == 1, done.stderr
+    assert kept(tmp_path / "kept"), done.stderr
     ((call),) = kept(tmp_path / "kept")
     assert call["notice"]["error"]["kind"] == "run_failed"
     assert "max_unreachable" in call["notice"]["error"]["message"]
