@@ -17,6 +17,7 @@ from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import Failure, each_in_flight, fetch
 from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import connected, plain_errors
+from pipeline.stages.consuming import batches_of
 from pipeline.tables import storage
 from pipeline.tables.earlier import (
     GONE,
@@ -193,8 +194,8 @@ def _hash_all(unread: pa.Table, config: IndexConfig) -> pa.Table:
     fresh = count - pc.sum(unread["failed"]).as_py()
     outage = OutageGuard(fresh, config.max_unreachable, _OUTAGE)
     tables = [_HASHES.empty_table()]
-    with plain_errors():
-        for found in hashed.iter_batches(batch_size=None, batch_format="pyarrow"):
+    with plain_errors(), batches_of(hashed) as blocks_hashed:
+        for found in blocks_hashed:
             tables.append(found.cast(_HASHES))
             outage.add(pc.sum(found["unreachable"]).as_py())
     return pa.concat_tables(tables).sort_by("place")

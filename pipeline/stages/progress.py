@@ -13,6 +13,7 @@ from ray.data import Dataset
 
 from pipeline.scoring.outage import OutageGuard
 from pipeline.stages.cluster import plain_errors
+from pipeline.stages.consuming import batches_of
 from pipeline.stages.metrics import RunMetrics
 from pipeline.tables.lock import RunLock
 
@@ -122,8 +123,8 @@ def watch(commits: Dataset, progress: Progress, outage: OutageGuard) -> None:
             the run over.
     """
     try:
-        with plain_errors():
-            for summary in commits.iter_batches(batch_size=None, batch_format="pyarrow"):
+        with plain_errors(), batches_of(commits) as summaries:
+            for summary in summaries:
                 for row in summary.to_pylist():
                     progress.add(row["scored"], row["failed"])
                     progress.measure(row)

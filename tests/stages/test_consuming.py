@@ -1,0 +1,51 @@
+"""A dataset's work ends with whoever takes its batches, also by an error."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+import ray
+from ray.data import Dataset
+
+from pipeline.errors import RunError
+from pipeline.stages.consuming import batches_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+
+
+def slowly(rows: pa.Table) -> pa.Table:
+    time.sleep(0.05)
+    return rows
+
+
+def blocks(count: int) -> Dataset:
+    return ray.data.range(count, override_num_blocks=count).map_batches(
+        slowly, batch_format="pyarrow", batch_size=None, num_cpus=0.5
+    )
+
+
+def executors() -> list[str]:
+    """Threads that start tasks, of any dataset."""
+    return [one.name for one in threading.enumerate() if "StreamingExecutor" in one.name]
+
+
+def test_an_error_of_the_consumer_leaves_no_thread_that_starts_tasks(cluster: str) -> None:
+    """Ray ends the process of one that still asks after Ray is shut down."""
+    data = blocks(400)
+    with pytest.raises(RunError, match="enough") as raised, batches_of(data) as found:
+        for batch in found:
+            assert executors()
+            raise RunError(f"enough of {batch.num_rows}")
+    # The error is held, and with it every frame that it passed through.
+    assert raised.value.__traceback__ is not None
+    assert executors() == []
+
+
+def test_every_batch_comes(cluster: str) -> None:
+    with batches_of(blocks(7)) as found:
+        ids = [i for batch in found for i in batch.column("id").to_pylist()]
+    assert sorted(ids) == list(range(7))
+    assert executors() == []
