@@ -26,6 +26,7 @@ from pipeline.stages.classifier_loop import IMAGES, LoopSettings, note_file, tra
 from pipeline.stages.classifier_plan import used_ids, used_table
 from pipeline.stages.classifier_work import Work
 from pipeline.stages.cluster import DECODE_CPUS
+from pipeline.stages.consuming import batches_of
 from pipeline.stages.decode import prepare_block
 from pipeline.tables import storage
 
@@ -185,8 +186,9 @@ def _images(work: Work) -> Dataset:
     # An outage is known before any worker starts; a worker that fails is started again.
     failures = Failures(len(table), config.max_unreachable)
     reasons = images.select_columns(list(FAILURE_COLUMNS))
-    for block in reasons.iter_batches(batch_size=None, batch_format="pyarrow"):
-        failures.add(block)
+    with batches_of(reasons) as found:
+        for block in found:
+            failures.add(block)
     return images
 
 
