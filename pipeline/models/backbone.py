@@ -14,6 +14,9 @@ from pipeline.models.precision import FLOAT32
 from pipeline.models.resnet import Trunk, default_device, in_fixed_batches
 from pipeline.models.specs import FeatureLayout
 
+# All of its bits are set in what is infinite or no number.
+_EXPONENT = 0x7C00
+
 
 @dataclass(frozen=True)
 class Features:
@@ -29,7 +32,9 @@ class Features:
 
     def finite(self) -> np.ndarray:
         """(N,) bool: whether every feature of an image is a number; float16 ends at 65504."""
-        cells: np.ndarray = np.isfinite(self.cells).all(axis=(1, 2))
+        # By the bits of float16: `isfinite` turns each into a wider float, in 13 times the time.
+        exponents = self.cells.view(np.uint16) & _EXPONENT
+        cells: np.ndarray = (exponents != _EXPONENT).all(axis=(1, 2))
         pooled: np.ndarray = np.isfinite(self.pooled).all(axis=1)
         return np.asarray(cells & pooled)
 

@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 from pipeline.config import FitConfig
 from pipeline.errors import InputError
 from pipeline.models import precision
-from pipeline.models.backbone import Backbone
+from pipeline.models.backbone import Backbone, Features
 from pipeline.models.detector import Detector
 from pipeline.models.precision import BFLOAT16, FLOAT32, lacking, settle
 from pipeline.models.resnet import Trunk
@@ -69,6 +69,36 @@ def test_folded_batch_norms_give_the_numbers_of_the_network(
         wanted, found = plain(batch / 255), folded.of_pixels(batch)
     for name, values in wanted.items():
         torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
+def test_pixels_are_normalised_to_the_bit_and_stay_channels_last(
+    state: dict[str, torch.Tensor], precision: str
+) -> None:
+    trunk = Trunk(state, "layer1", "x").settled(precision)
+    seen: list[torch.Tensor] = []
+    trunk.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    rng = np.random.default_rng(8)
+    batch = torch.from_numpy(rng.integers(0, 256, (2, 37, 50, 3), np.uint8)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        trunk.of_pixels(batch)
+        # Another layout in memory is the same picture.
+        trunk.of_pixels(batch.contiguous())
+    wanted = torch.stack(
+        [batch[:, c].float() * trunk.scale[0, c] - trunk.offset[0, c] for c in range(3)], dim=1
+    )
+    for given in seen:
+        assert torch.equal(given, wanted.to(trunk.kind))
+        assert given.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_whether_a_feature_is_a_number_is_told_of_every_float16() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    found = Features(every[:, None, None], np.zeros((2**16, 1), np.float32)).finite()
+    np.testing.assert_array_equal(found, np.isfinite(every))
+    in_the_middle = np.zeros((2, 3, 4), np.float16)
+    in_the_middle[1, 1, 2] = np.nan
+    assert Features(in_the_middle, np.zeros((2, 1), np.float32)).finite().tolist() == [True, False]
 
 
 def test_features_in_bfloat16_are_near_and_not_those_of_float32(

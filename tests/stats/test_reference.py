@@ -6,12 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.linalg import solve_triangular
 from sklearn.covariance import LedoitWolf, empirical_covariance
 
 from pipeline.stats.covariance import covariance, ledoit_wolf_shrinkage
 from pipeline.stats.gaussian import (
     FALLBACK_SHRINKAGE,
     GLOBAL_FLOOR_WEIGHT,
+    SOLVED_ROWS,
     Gaussian,
     fit_global_floor,
     fit_ledoit_wolf,
@@ -151,6 +153,17 @@ def test_distances_are_those_of_the_inverse(fit: Callable[[Moments], Gaussian]) 
         inverse = np.linalg.inv(matrix)
         for row, z in enumerate(probe[:, g] - x[:, g].mean(axis=0)):
             assert found[row, g] == pytest.approx(np.sqrt(z @ inverse @ z), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("width", [1, SOLVED_ROWS, SOLVED_ROWS + 1, 3 * SOLVED_ROWS - 1])
+@pytest.mark.parametrize("images", [1, 32])
+def test_distances_are_those_of_a_solver_at_any_width(width: int, images: int) -> None:
+    x, probe = correlated(400, 2, width), correlated(images, 2, width, seed=1)
+    gaussian = fit_global_floor(sharded(x, near_mean(x)))
+    found = mahalanobis(gaussian, probe)
+    for g in range(2):
+        z = solve_triangular(gaussian.factor[g], (probe[:, g] - gaussian.mean[g]).T, lower=True)
+        assert relative_error(found[:, g], np.linalg.norm(z, axis=0)) <= TOLERANCE
 
 
 def test_ledoit_wolf_distances_are_scikit_learns() -> None:
