@@ -85,10 +85,11 @@ class Trunk(nn.Module):
         """
         # In place, and a row of pixels at once: on one thread each fresh copy of the batch costs as
         # much as a small layer, and a channel at a time takes six times as long.
-        width = pixels.shape[3]
-        x = pixels.permute(0, 2, 3, 1).flatten(2).float()
+        rows = pixels.permute(0, 2, 3, 1)
+        width = rows.shape[2]
+        x = rows.flatten(2).float()
         x.mul_(self.scale.view(3).repeat(width)).sub_(self.offset.view(3).repeat(width))
-        x = x.to(self.kind).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+        x = x.to(self.kind).view(rows.shape).permute(0, 3, 1, 2)
         return self._layers(self.stem(x))
 
     def _layers(self, x: Tensor) -> dict[str, Tensor]:
