@@ -100,6 +100,14 @@ class EvaluateConfig(Section):
         """`run_id=monday` is a list of one."""
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("run_id", mode="before")
+    @classmethod
+    def _no_joined_names(cls, value: object) -> object:
+        """Runs' names have no commas."""
+        if isinstance(value, str) and "," in value:
+            raise ValueError(f"is no run's name; several are run_id=[{value}]")
+        return value
+
     @model_validator(mode="after")
     def _one_source(self) -> EvaluateConfig:
         if bool(self.run_id) == (self.table is not None):

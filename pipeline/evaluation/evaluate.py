@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config import EvaluateConfig
-from pipeline.errors import InputError, NoVerdictError, RunError
+from pipeline.errors import InputError, NoVerdictError
 from pipeline.evaluation.comparing import compared
 from pipeline.evaluation.counting import SCAN, Outcomes, Way, outcomes, parts_of
 from pipeline.evaluation.figures import Judged, figures_table, named, population
+from pipeline.evaluation.folder import folder_of, write_decisions, write_report
 from pipeline.evaluation.groups import Grouping
 from pipeline.evaluation.histograms import histograms, thresholds_in_use
 from pipeline.evaluation.kept import KeptCells
@@ -24,21 +22,16 @@ from pipeline.evaluation.labelling import labelled_from
 from pipeline.evaluation.mistakes import mistakes
 from pipeline.evaluation.policies import KnownThresholds, known_thresholds, read_policies, resolved
 from pipeline.evaluation.quality import quality
-from pipeline.evaluation.rows import RowSource, decisions, explained
+from pipeline.evaluation.rows import RowSource, explained
 from pipeline.evaluation.seen import scores_read, seen_images, standing
 from pipeline.evaluation.sides import judging, require_rows
 from pipeline.evaluation.sweep.run import run_sweep
 from pipeline.evaluation.table import ScoredTable, open_files, open_runs, repeated_images
 from pipeline.policy.choosing.confusion import Decided
-from pipeline.policy.language import OUTCOMES, Policy, Resolved
+from pipeline.policy.language import Policy, Resolved
 from pipeline.tables import storage
-from pipeline.tables.evaluation_schemas import DECISIONS
 
 SCHEMA_VERSION = "1"
-# Written last: a folder without it is of an evaluation that hasn't ended.
-_RECORD = "evaluation.json"
-# Tables that not every evaluation has.
-_SOMETIMES = ("decisions", "flips", "sweep", "figures", "quality", "mistakes", "histograms")
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, An
     table = opened(config)
     way = way or (KeptCells(table).way if config.keep_cells else SCAN)
     if not policies:
-        return _write(config, *_sweep(config, table, way))
+        return write_report(config, *_sweep(config, table, way))
     work = evaluated(config, policies, table, way)
     if config.explain is not None:
         return {"explained": explained(work.source, work.policies, config.explain)}
@@ -180,14 +173,8 @@ def run_evaluate(config: EvaluateConfig, way: Way | None = None) -> dict[str, An
     if config.champion is not None:
         report["flips"], tables["flips"] = _flips(work, config.champion)
     if config.decide is not None:
-        report["decisions"] = _write_decisions(work, config.decide, _folder(config))
-    return _write(config, report, tables | sweep_tables)
-
-
-def _folder(config: EvaluateConfig) -> str:
-    folder = storage.join(storage.absolute(config.store), "reports", config.name)
-    storage.require_writable(folder, "store")
-    return folder
+        report["decisions"] = _decided(work, config.decide)
+    return write_report(config, report, tables | sweep_tables)
 
 
 def _sweep(
@@ -198,37 +185,19 @@ def _sweep(
     return about | {"sweep": found}, {"sweep": policies}
 
 
-def _write(
-    config: EvaluateConfig, told: dict[str, Any], tables: dict[str, pa.Table]
-) -> dict[str, Any]:
-    """Writes the tables, then what is told of them."""
-    folder = _folder(config)
-    report: dict[str, Any] = told | {"tables": {}, "folder": folder}
-    _withdraw(folder)
-    # An older evaluation's would stand beside tables that they don't belong to.
-    for name in {*_SOMETIMES} - {*tables, *told}:
-        storage.remove(storage.join(folder, f"{name}.parquet"))
-    for name, table in tables.items():
-        uri = storage.join(folder, f"{name}.parquet")
-        storage.write_bytes(uri, storage.parquet_bytes(table))
-        report["tables"][name] = uri
-    storage.write_json(storage.join(folder, _RECORD), report)
-    return report
-
-
-def _withdraw(folder: str) -> None:
-    """Takes an older evaluation's record away, before the first of its tables is replaced.
-
-    Whatever ends this process then, no record stands beside tables that aren't its own.
-    """
-    for name in (_RECORD, "report.html"):
-        storage.remove(storage.join(folder, name))
-
-
 def _flips(work: Evaluated, name: str) -> tuple[list[dict[str, Any]], pa.Table]:
     champion = next(one for one in work.policies if one.policy.name == name)
     others = [one for one in work.policies if one is not champion]
     return compared(work.source, champion, others)
+
+
+def _decided(work: Evaluated, name: str) -> dict[str, Any]:
+    number = next(n for n, one in enumerate(work.policies) if one.policy.name == name)
+    flagged, review = (
+        int(part[number].sum()) for part in (work.counted.defect, work.counted.review)
+    )
+    folder = folder_of(work.config)
+    return write_decisions(work.source, work.policies[number], (flagged, review), folder)
 
 
 def _require_usable(policies: Sequence[Policy], setting: str, name: str | None) -> None:
@@ -324,33 +293,3 @@ def _same_decisions(policies: Sequence[Resolved]) -> Iterator[str]:
         other = first.setdefault(one.digest, one.policy.name)
         if other != one.policy.name:
             yield f"{one.policy.name}: decides every row as {other} does"
-
-
-def _write_decisions(work: Evaluated, name: str, folder: str) -> dict[str, Any]:
-    """Every row's decision and reason; checked against the counts.
-
-    Raises:
-        RunError: they differ, so the table was changed in between.
-    """
-    number = next(n for n, one in enumerate(work.policies) if one.policy.name == name)
-    uri = storage.join(folder, "decisions.parquet")
-    told = dict.fromkeys(OUTCOMES, 0)
-    with tempfile.TemporaryDirectory(prefix="linescore-decisions-") as local:
-        file = Path(local) / "decisions.parquet"
-        with pq.ParquetWriter(file, DECISIONS, compression="zstd") as writer:
-            for table in decisions(work.source, work.policies[number]):
-                writer.write_table(table)
-                for entry in table["decision"].value_counts().to_pylist():
-                    told[entry["values"]] += entry["counts"]
-        flagged, review = (
-            int(part[number].sum()) for part in (work.counted.defect, work.counted.review)
-        )
-        if (told["defect"], told["review"]) != (flagged, review):
-            raise RunError(
-                f"decide: {name}: {told['defect']} rows are decided as defects and {told['review']}"
-                f" go to review, where {flagged} and {review} were counted: the table changed "
-                "meanwhile; evaluate again"
-            )
-        _withdraw(folder)
-        storage.write_bytes(uri, file.read_bytes())
-    return {"policy": name, "uri": uri, "counts": told}

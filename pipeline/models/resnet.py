@@ -144,15 +144,15 @@ def in_fixed_batches(
         NoMemoryError: images that find no room even alone.
     """
 
-    def one(chunk: np.ndarray, shape: int) -> list[np.ndarray]:
+    def one(chunk: np.ndarray, shape: int) -> list[Tensor]:
         tensor = padded(chunk, shape, device)
         with torch.inference_mode():
-            outputs = run(tensor)
-        return [output[: len(chunk)].cpu().numpy() for output in outputs]
+            return [output[: len(chunk)] for output in run(tensor)]
 
     # No image at all takes a pass as well: its outputs tell the shapes.
     parts = in_batches(one, images, size) or [one(images, 1)]
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    # Fetched at the end only: a GPU computes a batch while the next one is put together.
+    return [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
 
 
 def padded(images: np.ndarray, size: int, device: torch.device) -> Tensor:
@@ -161,10 +161,9 @@ def padded(images: np.ndarray, size: int, device: torch.device) -> Tensor:
     They go to a GPU as bytes, a quarter of what floats would be, and from memory that it reads
     while the processor goes on.
     """
-    batch = np.empty((size, *images.shape[1:]), np.uint8)
-    batch[: len(images)] = images
-    batch[len(images) :] = 0
-    tensor = torch.from_numpy(batch)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    shape = (size, *images.shape[1:])
+    batch = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    rows = batch.numpy()
+    rows[: len(images)] = images
+    rows[len(images) :] = 0
+    return batch.to(device, non_blocking=True).permute(0, 3, 1, 2)

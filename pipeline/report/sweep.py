@@ -9,6 +9,8 @@ from pipeline.report.summary import table
 
 # Points of the front that a terminal shows; the rest stands in evaluation.json.
 _MOST_POINTS = 20
+# Categories whose values are told one by one.
+_MOST_CATEGORIES = 2
 _SIDES = ("tuning", "hold_out")
 
 
@@ -52,10 +54,16 @@ def _point(point: Mapping[str, Any]) -> list[str]:
 
 def variables_in_words(variables: Mapping[str, Any]) -> str:
     """A policy of a sweep by what its variables are."""
-    return ", ".join(
-        f"{name} " + (f"{value:.6g}" if not isinstance(value, Mapping) else "by category")
-        for name, value in variables.items()
-    )
+    return ", ".join(f"{name} {_in_words(value)}" for name, value in variables.items())
+
+
+def _in_words(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return f"{value:.6g}"
+    if len(value) <= _MOST_CATEGORIES:
+        return " and ".join(f"{one:.6g} for {name}" for name, one in value.items())
+    least, largest = min(value.values()), max(value.values())
+    return f"{least:.6g} to {largest:.6g} in {len(value)} categories"
 
 
 def _chosen(sweep: Mapping[str, Any]) -> list[str]:

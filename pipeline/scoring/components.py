@@ -14,8 +14,12 @@ from pipeline.tables import storage
 # change of a score, however small: rows of two versions are not mixed by reuse, nor in a run.
 # 2: JPEG by OpenCV, halved squares by PyTorch, batch norms folded.
 # 3: detectors take pixels from 0 to 255 and decode only what may be confident enough.
-# 4: distances solved by blocks of 64 features, which changes their last bits.
-ARITHMETIC = 4
+ARITHMETIC = 3
+# The same of what is computed from a network's features: networks' numbers stay what they are.
+# 2: distances solved by blocks of 64 features, which changes their last bits.
+DISTANCES = 2
+# Both, as runs record them: one with other numbers is neither continued nor skipped by.
+VERSION = f"{ARITHMETIC}.{DISTANCES}"
 
 
 def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,19 +29,20 @@ def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
         scorer: the part of a bundle's record that scores depend on.
 
     Returns:
-        `arithmetic`: its version; `features`: the backbone and what it is given; `gaussians`: per
+        `arithmetic`: `VERSION`; `features`: the backbone and what it is given; `gaussians`: per
         category the features and both of its Gaussians; `classifier` and `detector`: the weights
         and their settings, None where the bundle has none.
     """
     features = canonical_digest([digests(scorer, {})["feature_digest"], ARITHMETIC])
     files = scorer["files"]
     return {
-        "arithmetic": ARITHMETIC,
+        "arithmetic": VERSION,
         "features": features,
         "gaussians": {
             category: canonical_digest(
                 {
                     "features": features,
+                    "distances": DISTANCES,
                     "files": {
                         name.removeprefix(f"{folder}/"): entry["sha256"]
                         for name, entry in files.items()

@@ -35,7 +35,8 @@ def worth_measuring(
 ) -> bool:
     """Whether there is something to choose, and a run long enough to gain by it.
 
-    On GPUs there isn't: each holds one actor of each pool, and all CPUs are for decoding.
+    On GPUs there isn't: each holds one actor of each pool, and gives its time to whichever has
+    work; decoding has what CPUs the actors leave.
     """
     free = any(pool.size is None for pool in pools.values())
     on_gpus = any(plan.num_gpus for plan in plans.values())

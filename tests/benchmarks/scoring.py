@@ -28,6 +28,9 @@ SQUARE = 256
 COMMIT_ROWS = 32
 # Between these shares of a run everything is loaded and nothing runs dry yet.
 FROM, UNTIL = 0.25, 0.85
+# Room for few decoded images. By itself Ray's store has room for some thousand small ones: all of
+# an archive of 800 would be decoded while models load, and its speed be that of the networks alone.
+SMALL_STORE = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(256 << 20)}
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def own_speed(found: Plant, bundle: str, settings: dict[str, object]) -> float:
         process = subprocess.Popen(
             [sys.executable, "jobs/score.py", *(f"{k}={v}" for k, v in arguments.items())],
             cwd=ROOT,
+            env=os.environ | SMALL_STORE,
             stdout=said,
             stderr=subprocess.STDOUT,
         )

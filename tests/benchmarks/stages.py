@@ -27,14 +27,15 @@ from tests.benchmarks.bare_loop import Loop
 from tests.benchmarks.ratios import Ratio, in_turns, speed
 from tests.benchmarks.scoring import BATCH, Plant, fit, plant
 from tests.benchmarks.scoring import SQUARE as SIDE
+from tests.benchmarks.stored import of_an_image
 
 ROWS = 32
 
 
-def block(letterboxed: int) -> pa.Table:
+def block(letterboxed: int, square: int = SIDE) -> pa.Table:
     """A block as it comes out of decoding."""
     rng = np.random.default_rng(4)
-    small = rng.integers(0, 255, (ROWS, SIDE, SIDE, 3), np.uint8)
+    small = rng.integers(0, 255, (ROWS, square, square, 3), np.uint8)
     large = rng.integers(0, 255, (ROWS, letterboxed, letterboxed, 3), np.uint8)
     nothing = pa.nulls(ROWS, pa.string())
     return pa.table(
@@ -45,7 +46,7 @@ def block(letterboxed: int) -> pa.Table:
             "height": [1024] * ROWS,
             "error_type": nothing,
             "error_message": nothing,
-            SQUARE: pack(list(small), SIDE),
+            SQUARE: pack(list(small), square),
             LETTERBOXED: pack(list(large), letterboxed),
         }
     )
@@ -75,8 +76,8 @@ def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, 
     """Stage against forward pass in each precision, and bfloat16 against float32.
 
     Returns:
-        The ratios, and how many bytes of an image go through the object store, with a pool for
-        each model and with one that holds all.
+        The ratios, and how many bytes of an image went through the object store in a run, with a
+        pool for each model and with one that holds all.
     """
     precisions = ["float32", *(["bfloat16"] if has_bfloat16() else [])]
     found = []
@@ -96,7 +97,7 @@ def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, 
                 passes[model, precision] = ours
                 what = f"{model} stage / its forward pass: {precision}"
                 found.append(in_turns(what, ours, other, turns))
-            sizes = stored_bytes(bundle, letterboxed)
+            sizes = _through_the_store(made, bundle)
         if len(precisions) == 2:
             for model in ACTORS:
                 what = f"{model} stage, bfloat16 / float32"
@@ -105,12 +106,21 @@ def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, 
     return found, sizes
 
 
-def stored_bytes(bundle: str, letterboxed: int) -> dict[str, float]:
-    """Bytes of an image in the tables that the stages hand on."""
+def _through_the_store(made: Plant, bundle: str) -> dict[str, float]:
+    run = {"manifest": made.manifest, "bundle": bundle, "store": str(made.store), "reuse": False}
+    found = {}
+    for name, fuse in (("apart", False), ("fused", True)):
+        settings = run | {"run_id": f"stored-{name}", "fuse_models": fuse}
+        found[name] = of_an_image(settings, len(made.files))
+    return found
+
+
+def stored_bytes(bundle: str, letterboxed: int, square: int = SIDE) -> dict[str, float]:
+    """Bytes of an image in the tables that the stages hand on, worked out from the tables."""
     plans = dict.fromkeys(ACTORS, PoolPlan(1, 1.0, 0.0, 1))
     found = {}
     for name, plan in (("apart", plans), ("fused", {FUSED: plans["features"]})):
-        rows = block(letterboxed)
+        rows = block(letterboxed, square)
         total = rows.nbytes
         for pool in pool_stages(open_bundle(bundle, ""), tuple(ACTORS), plan, "none"):
             rows = pool.actor(pool.settings)(rows)

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from pipeline.images.decode import decode
+from pipeline.stages.score import run_score
 from tests.benchmarks import growing, ledger
 from tests.benchmarks.archive import encoded, with_comment, write_pictures
 from tests.benchmarks.bare_images import boxed
 from tests.benchmarks.decoding import CASES, OTHERS
 from tests.benchmarks.ratios import Ratio, as_markdown, in_turns
 from tests.benchmarks.scoring import middle_speed
+from tests.benchmarks.stages import stored_bytes
+from tests.benchmarks.stored import noted
 from tests.benchmarks.stub_run import StubTask, run
 from tests.benchmarks.synthetic import write_rows
-from tests.conftest import ROOT, TinyStore
+from tests.conftest import ROOT, TINY_SIDE, TinyStore
 
 
 def test_a_ratio_is_taken_turn_by_turn() -> None:
@@ -83,6 +86,24 @@ def test_a_run_with_stubs_is_the_whole_job(tiny_store: TinyStore, tmp_path: Path
     assert seen.images["manifest"] == seen.images["scored"] == seen.images["decoded"] == 160
     assert seen.commits[-1][1] == 160
     assert min(seen.driver, seen.worker) > 0
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(200)
+def test_what_goes_through_the_object_store_is_what_the_tables_weigh(
+    cluster: str, tiny_store: TinyStore, tmp_path: Path
+) -> None:
+    pools = {name: {"size": 1} for name in ("detector", "features", "classifier")}
+    with noted() as handed_on:
+        config = tiny_store.score_config(tmp_path, run_id="r", fuse_models=False, pools=pools)
+        report = run_score(config)
+    counts = report["images"]
+    each = sum(handed_on.values()) / counts["manifest"]
+    worked_out = stored_bytes(tiny_store.bundle, TINY_SIDE, TINY_SIDE)
+    # Beside its pixels an image has a name and facts, of a few hundred bytes.
+    assert each == pytest.approx(worked_out["apart"], rel=0.05)
+    assert len(handed_on) == 4
+    assert worked_out["fused"] < worked_out["apart"]
 
 
 @pytest.mark.slow

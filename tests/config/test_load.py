@@ -150,6 +150,14 @@ def test_what_no_run_can_be_named_is_refused_as_it_is_written(write: Write, give
         assert message.endswith(f"not {given!r}")
 
 
+def test_several_runs_are_a_list(write: Write) -> None:
+    for message in (
+        refusal(EvaluateConfig, None, *EVALUATE, "run_id=monday,tuesday"),
+        refusal(EvaluateConfig, write("run_id: monday,tuesday\n"), *EVALUATE),
+    ):
+        assert "run_id: is no run's name; several are run_id=[monday,tuesday]" in message
+
+
 def test_a_number_too_long_for_python_is_text(write: Write) -> None:
     digits = "9" * 5000
     file = write(f"run_id: {digits}\nblock_rows: {digits}\n")

@@ -13,6 +13,8 @@ from pipeline.models import backbone, classifier, detector
 from pipeline.models.backbone import Backbone
 from pipeline.models.classifier import Classifier
 from pipeline.models.detector import Detector
+from pipeline.models.precision import BFLOAT16, FLOAT32
+from pipeline.models.resnet import fix_arithmetic
 from pipeline.models.specs import FeatureLayout
 from pipeline.stages.score import run_score
 from pipeline.tables.runs import load_table
@@ -27,6 +29,14 @@ pytestmark = [
 LAYOUT = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
 # Sums in another order, without TensorFloat-32.
 NEAR = 1e-3
+# bfloat16 has 8 bits; the processor's float32 is what it is compared with.
+ROUNDED = 0.05
+
+
+@pytest.fixture(autouse=True)
+def float32_stays_float32() -> None:
+    """As actors have it; by itself cuDNN computes convolutions in TensorFloat-32."""
+    fix_arithmetic(1)
 
 
 @pytest.fixture
@@ -39,11 +49,19 @@ def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "default_device", lambda: torch.device("cpu"))
 
 
+@pytest.mark.parametrize(("precision", "near"), [(FLOAT32, NEAR), (BFLOAT16, ROUNDED)])
 def test_features_and_logits_are_those_of_the_processor(
-    tiny_models: TinyModels, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    precision: str,
+    near: float,
+    tiny_models: TinyModels,
+    images: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = load_file(tiny_models.backbone)
-    theirs = Backbone(state, LAYOUT, 4), Classifier(state, 4)
+    theirs = (
+        Backbone(state, LAYOUT, 4, precision=precision),
+        Classifier(state, 4, precision=precision),
+    )
     assert theirs[0].device.type == "cuda"
     on_the_processor(monkeypatch)
     ours = Backbone(state, LAYOUT, 4), Classifier(state, 4)
@@ -52,9 +70,9 @@ def test_features_and_logits_are_those_of_the_processor(
         a, b = (
             getattr(one.features(images), name).astype(np.float64) for one in (theirs[0], ours[0])
         )
-        assert np.linalg.norm(a - b) / np.linalg.norm(b) < NEAR, name
+        assert np.linalg.norm(a - b) / np.linalg.norm(b) < near, name
     logits = [one.defect_logits(images) for one in (theirs[1], ours[1])]
-    np.testing.assert_allclose(*logits, rtol=NEAR, atol=NEAR)
+    np.testing.assert_allclose(*logits, rtol=near, atol=near)
 
 
 def test_boxes_are_those_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

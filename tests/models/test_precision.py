@@ -18,6 +18,7 @@ from pipeline.models.detector import Detector
 from pipeline.models.precision import BFLOAT16, FLOAT32, lacking, settle
 from pipeline.models.resnet import Trunk
 from pipeline.models.specs import MODELS, DetectorSettings, FeatureLayout
+from pipeline.scoring import components
 from pipeline.scoring.bundle import ScorerSpec, digests, precision_of
 from pipeline.scoring.components import component_digests
 from pipeline.scoring.ingredients import load_ingredients
@@ -25,6 +26,27 @@ from pipeline.scoring.scorers import AnomalyScorer
 from tests.conftest import TinyModels, TinyStore, tiny_fit_config
 
 LAYOUT = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
+
+
+SCORER = {
+    "image_size": 64,
+    "features": {"grids": [2]},
+    "feature_batch": 8,
+    "classifier_batch": 8,
+    "detector": None,
+    "feature_types": dict(ScorerSpec(64, LAYOUT, 8, "cells", 0.1).feature_types),
+    "categories": {"bolt": "gaussians/bolt"},
+    "precision": FLOAT32,
+    "files": {
+        name: {"sha256": name}
+        for name in (
+            "backbone.safetensors",
+            "classifier.safetensors",
+            "detector.pt",
+            "gaussians/bolt/mean.npy",
+        )
+    },
+}
 
 
 @pytest.fixture
@@ -79,7 +101,7 @@ def test_pixels_are_normalised_to_the_bit_and_stay_channels_last(
     seen: list[torch.Tensor] = []
     trunk.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     rng = np.random.default_rng(8)
-    batch = torch.from_numpy(rng.integers(0, 256, (2, 37, 50, 3), np.uint8)).permute(0, 3, 1, 2)
+    batch = torch.from_numpy(rng.integers(0, 256, (2, 38, 51, 3), np.uint8)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         trunk.of_pixels(batch)
         # Another layout in memory is the same picture.
@@ -87,6 +109,7 @@ def test_pixels_are_normalised_to_the_bit_and_stay_channels_last(
     wanted = torch.stack(
         [batch[:, c].float() * trunk.scale[0, c] - trunk.offset[0, c] for c in range(3)], dim=1
     )
+    assert len(seen) == 2
     for given in seen:
         assert torch.equal(given, wanted.to(trunk.kind))
         assert given.is_contiguous(memory_format=torch.channels_last)
@@ -178,24 +201,9 @@ def test_a_bundle_says_one_precision_or_that_of_each_model(
 
 
 def test_the_digests_of_a_model_cover_its_own_precision_alone() -> None:
-    spec = ScorerSpec(64, LAYOUT, 8, "cells", 0.1)
-    files = {
-        name: {"sha256": name}
-        for name in ("backbone.safetensors", "classifier.safetensors", "detector.pt")
-    }
-    scorer = {
-        "image_size": 64,
-        "features": {"grids": [2]},
-        "feature_batch": 8,
-        "classifier_batch": 8,
-        "detector": None,
-        "feature_types": dict(spec.feature_types),
-        "categories": {},
-        "files": files,
-    }
-    one = scorer | {"precision": FLOAT32}
-    same = scorer | {"precision": dict.fromkeys(MODELS, FLOAT32)}
-    other = scorer | {"precision": dict.fromkeys(MODELS, FLOAT32) | {"classifier": BFLOAT16}}
+    one = SCORER | {"precision": FLOAT32}
+    same = SCORER | {"precision": dict.fromkeys(MODELS, FLOAT32)}
+    other = SCORER | {"precision": dict.fromkeys(MODELS, FLOAT32) | {"classifier": BFLOAT16}}
     assert precision_of(FLOAT32, "detector") == FLOAT32
     assert component_digests(one) == component_digests(same)
     assert digests(one, {})["feature_digest"] == digests(other, {})["feature_digest"]
@@ -206,6 +214,22 @@ def test_the_digests_of_a_model_cover_its_own_precision_alone() -> None:
         if digest != component_digests(one)[name]
     }
     assert changed == {"classifier"}
+
+
+@pytest.mark.parametrize(
+    ("version", "changed"),
+    [
+        ("ARITHMETIC", {"features", "gaussians", "classifier", "detector"}),
+        ("DISTANCES", {"gaussians"}),
+    ],
+)
+def test_another_way_to_compute_gives_new_digests_to_what_it_changes(
+    version: str, changed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = component_digests(SCORER)
+    monkeypatch.setattr(components, version, getattr(components, version) + 1)
+    after = component_digests(SCORER)
+    assert {name for name, digest in after.items() if digest != before[name]} == changed
 
 
 def test_the_hardware_is_asked_for(tmp_path: Path) -> None:
