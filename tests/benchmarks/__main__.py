@@ -67,7 +67,12 @@ def kept(short: bool) -> Found:
     found = growing.memory(counts)
     return {
         "peak_bytes": {
-            count: {"driver": seen.driver, "worker": seen.worker, "images": seen.images}
+            count: {
+                "driver": seen.driver_began + seen.driver,
+                "driver_above_its_start": seen.driver,
+                "worker": seen.worker,
+                "images": seen.images,
+            }
             for count, seen in found.items()
         }
     }

@@ -50,12 +50,14 @@ class Seen:
     Attributes:
         commits: (seconds since the first commit, images by then).
         driver: peak of the driver's own memory, bytes, above what it held when it began.
+        driver_began: what it held then: Python, Ray and this project, loaded.
         worker: peak of the largest worker's own memory, bytes.
         images: of the run's report.
     """
 
     commits: list[tuple[float, int]] = field(default_factory=list)
     driver: int = 0
+    driver_began: int = 0
     worker: int = 0
     images: dict[str, int] = field(default_factory=dict)
 
@@ -126,7 +128,8 @@ def _main() -> None:
 
     Progress.add = note  # type: ignore[method-assign]
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(seen, _own(psutil.Process()), ended))
+    seen.driver_began = _own(psutil.Process())
+    watcher = threading.Thread(target=_watch, args=(seen, seen.driver_began, ended))
     watcher.start()
     try:
         with stubs_for_models(task.seconds), nullcontext() if task.decode else no_decoding():

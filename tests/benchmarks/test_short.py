@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.images.decode import decode
+from pipeline.models.precision import has_bfloat16
+from pipeline.stages.model_pools import ACTORS
 from pipeline.stages.score import run_score
 from tests.benchmarks import growing, ledger
+from tests.benchmarks.__main__ import SECTIONS
 from tests.benchmarks.archive import encoded, with_comment, write_pictures
 from tests.benchmarks.bare_images import boxed
 from tests.benchmarks.decoding import CASES, OTHERS
@@ -106,12 +112,10 @@ def test_what_goes_through_the_object_store_is_what_the_tables_weigh(
     assert worked_out["fused"] < worked_out["apart"]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_every_section_runs_in_small(tmp_path: Path) -> None:
-    out = tmp_path / "bench.json"
+def short_bench(out: Path, *sections: str) -> dict[str, Any]:
+    """What `make bench BENCH=--short` writes, of some sections or all."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", "--short", "--out", str(out)],
+        [sys.executable, "-m", "tests.benchmarks", "--short", "--out", str(out), *sections],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -119,8 +123,43 @@ def test_every_section_runs_in_small(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
-    for name in ("score", "decode", "stages", "moments"):
-        assert all(row["ratio"] > 0 for row in found[name]["ratios"])
+    found: dict[str, Any] = json.loads(out.read_text())
+    assert found["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert found["machine"]["versions"]["torch"] == torch.__version__
+    for name in sections:
+        assert f"## {name}: " in done.stdout
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_what_is_measured_is_written_with_its_counts_and_the_machine(tmp_path: Path) -> None:
+    found = short_bench(tmp_path / "bench.json", "ledger", "moments")
+    assert set(found) == {"machine", "short", "ledger", "moments"}
+    assert found["ledger"]["ledger"]["rows"] == 1000
+    (row,) = found["moments"]["ratios"]
+    assert row["what"].startswith("moments of 20,000 × 512 in 15 categories")
+    assert (row["turns"], row["unit"]) == (1, "rows/s")
+    assert row["ratio"] == row["lowest"] == row["highest"] == row["own"] / row["other"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_section_runs_in_small(tmp_path: Path) -> None:
+    found = short_bench(tmp_path / "bench.json")
+    assert set(found) == {"machine", "short", *SECTIONS}
+    precisions = 2 if has_bfloat16() else 1
+    rows = {"score": 2, "decode": len(CASES) * len(OTHERS), "moments": 1}
+    rows["stages"] = len(ACTORS) * (2 * precisions - 1)
+    assert {name: len(found[name]["ratios"]) for name in rows} == rows
+    stored = found["stages"]["object_store_bytes"]
+    # Pixels of both sizes behind the decoder; apart, the square also behind the detector's pool
+    # and that of the features.
+    square, letterboxed = 3 * 256**2, 3 * 256**2
+    assert stored["fused"] == pytest.approx(square + letterboxed, rel=0.01)
+    assert stored["apart"] == pytest.approx(3 * square + letterboxed, rel=0.01)
+    assert len(found["start"]["seconds"]) == len(found["start"]["seconds_without_this_project"]) == 1
+    assert set(found["nodes"]["efficiency"]) == {"1", "2"}
+    assert found["nodes"]["efficiency"]["1"] == 1.0
     for count, peak in found["memory"]["peak_bytes"].items():
         assert peak["images"]["scored"] == int(count)
+        assert peak["driver"] > peak["driver_above_its_start"] > 0
