@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +28,10 @@ SQUARE = 256
 COMMIT_ROWS = 32
 # Between these shares of a run everything is loaded and nothing runs dry yet.
 FROM, UNTIL = 0.25, 0.85
-# Room for few decoded images. By itself Ray's store has room for some thousand small ones: all of
-# an archive of 800 would be decoded while models load, and its speed be that of the networks alone.
-SMALL_STORE = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(256 << 20)}
+# By itself Ray's store has room for some thousand decoded images: all of an archive of 800 would be
+# decoded while models load, and the speed be that of the networks alone. With room for fewer blocks
+# than these, networks wait for images.
+STORED_BLOCKS, BLOCK_ROWS = 20, 32
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,16 @@ def job(name: str, settings: dict[str, object]) -> None:
         raise SystemExit(f"{name} ended with {done.returncode}: {done.stderr}")
 
 
-def own_speed(found: Plant, bundle: str, settings: dict[str, object]) -> float:
+def small_store(letterboxed: int) -> dict[str, str]:
+    """An environment in which Ray's object store has room for few decoded images."""
+    image = 3 * (letterboxed**2 + SQUARE**2)
+    size = STORED_BLOCKS * BLOCK_ROWS * image
+    return {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(size)}
+
+
+def own_speed(
+    found: Plant, bundle: str, settings: dict[str, object], environment: Mapping[str, str]
+) -> float:
     """Images a second of jobs/score.py in the middle of its run."""
     run_id = f"bench-{time.monotonic_ns()}"
     arguments = {
@@ -123,7 +133,7 @@ def own_speed(found: Plant, bundle: str, settings: dict[str, object]) -> float:
         process = subprocess.Popen(
             [sys.executable, "jobs/score.py", *(f"{k}={v}" for k, v in arguments.items())],
             cwd=ROOT,
-            env=os.environ | SMALL_STORE,
+            env=os.environ | dict(environment),
             stdout=said,
             stderr=subprocess.STDOUT,
         )
@@ -190,7 +200,7 @@ def compare(
             ratios.append(
                 in_turns(
                     what,
-                    lambda: own_speed(found, bundle, settings),
+                    lambda: own_speed(found, bundle, settings, small_store(letterboxed)),
                     lambda t=threads, w=workers: loop_speed(
                         found, bundle, letterboxed, precision, threads=t, workers=w
                     ),
