@@ -97,7 +97,7 @@ def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, 
                 passes[model, precision] = ours
                 what = f"{model} stage / its forward pass: {precision}"
                 found.append(in_turns(what, ours, other, turns))
-            sizes = _through_the_store(made, bundle)
+        sizes = _through_the_store(made, bundle)
         if len(precisions) == 2:
             for model in ACTORS:
                 what = f"{model} stage, bfloat16 / float32"
