@@ -20,6 +20,9 @@ from pipeline.models.weights import fill
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
+# Batches whose outputs a GPU may still be computing: each has a buffer of the host's memory.
+_UNDER_WAY = 4
+
 
 def layers_until(last: str) -> tuple[str, ...]:
     """The layers up to and with `last`."""
@@ -144,15 +147,29 @@ def in_fixed_batches(
         NoMemoryError: images that find no room even alone.
     """
 
+    under_way: list[list[Tensor]] = []
+
+    def fetch() -> None:
+        for outputs in under_way:
+            outputs[:] = [output.cpu() for output in outputs]
+        under_way.clear()
+
     def one(chunk: np.ndarray, shape: int) -> list[Tensor]:
         tensor = padded(chunk, shape, device)
         with torch.inference_mode():
-            return [output[: len(chunk)] for output in run(tensor)]
+            outputs = [output[: len(chunk)] for output in run(tensor)]
+        # Not fetched yet: a GPU computes a batch while the next one is put together.
+        under_way.append(outputs)
+        if len(under_way) == _UNDER_WAY:
+            fetch()
+        return outputs
 
     # No image at all takes a pass as well: its outputs tell the shapes.
     parts = in_batches(one, images, size) or [one(images, 1)]
-    # Fetched at the end only: a GPU computes a batch while the next one is put together.
-    return [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    fetch()
+    return [
+        np.concatenate([output.numpy() for output in column]) for column in zip(*parts, strict=True)
+    ]
 
 
 def padded(images: np.ndarray, size: int, device: torch.device) -> Tensor:

@@ -39,11 +39,17 @@ def sweep_lines(sweep: Mapping[str, Any]) -> list[str]:
 def _head(points: Any) -> list[str]:
     judged = ["hold-out missed", "hold-out false alarms"]
     held = bool(points) and points[0]["hold_out"] is not None
-    return ["variables", "tuning missed", "tuning false alarms", *(judged if held else [])]
+    return [
+        "policy",
+        "variables",
+        "tuning missed",
+        "tuning false alarms",
+        *(judged if held else []),
+    ]
 
 
 def _point(point: Mapping[str, Any]) -> list[str]:
-    row = [variables_in_words(point["variables"])]
+    row = [str(point["policy"]), variables_in_words(point["variables"])]
     for side in _SIDES:
         if point[side] is not None:
             counts = point[side]
@@ -71,7 +77,8 @@ def _chosen(sweep: Mapping[str, Any]) -> list[str]:
     if choice is None:
         return ["nothing is chosen" if sweep["guarantee"] else "nothing is sought: see the front"]
     which = "a policy for each category" if choice["per_category"] else None
-    lines = [f"chosen: {which or variables_in_words(choice['variables'][0])}: {choice['says']}"]
+    one = f"policy {choice['policies'][0]} ({variables_in_words(choice['variables'][0])})"
+    lines = [f"chosen: {which or one}: {choice['says']}"]
     for side in _SIDES:
         rows = [row for row in choice["figures"].get(side, []) if row["level"] == "all"]
         lines += [f"  {row['measured_on']}: {_errors(row)}" for row in rows]

@@ -18,8 +18,11 @@ ARITHMETIC = 3
 # The same of what is computed from a network's features: networks' numbers stay what they are.
 # 2: distances solved by blocks of 64 features, which changes their last bits.
 DISTANCES = 2
-# Both, as runs record them: one with other numbers is neither continued nor skipped by.
-VERSION = f"{ARITHMETIC}.{DISTANCES}"
+
+
+def version() -> str:
+    """Both numbers, as runs record them: a run of others is neither continued nor skipped by."""
+    return f"{ARITHMETIC}.{DISTANCES}"
 
 
 def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,14 +32,14 @@ def component_digests(scorer: Mapping[str, Any]) -> dict[str, Any]:
         scorer: the part of a bundle's record that scores depend on.
 
     Returns:
-        `arithmetic`: `VERSION`; `features`: the backbone and what it is given; `gaussians`: per
+        `arithmetic`: `version()`; `features`: the backbone and what it is given; `gaussians`: per
         category the features and both of its Gaussians; `classifier` and `detector`: the weights
         and their settings, None where the bundle has none.
     """
     features = canonical_digest([digests(scorer, {})["feature_digest"], ARITHMETIC])
     files = scorer["files"]
     return {
-        "arithmetic": VERSION,
+        "arithmetic": version(),
         "features": features,
         "gaussians": {
             category: canonical_digest(

@@ -199,12 +199,23 @@ def unplaced(plans: Mapping[str, PoolPlan], nodes: Sequence[tuple[float, float]]
 
 
 def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict[str, PoolPlan]:
-    """Fills in what the config leaves open, from what the cluster has."""
+    """Fills in what the config leaves open, from what the cluster has.
+
+    Raises:
+        InputError: given shares leave no GPU to a pool whose own is open, which would compute on
+            CPUs without a word.
+    """
     sizes = {name: pool.size or _size(name, len(pools), cpus, gpus) for name, pool in pools.items()}
     cpu_share = _share(
         [(sizes[name], pool.num_cpus) for name, pool in pools.items()], cpus - TASK_CPUS
     )
     gpu_share = _gpu_share([(sizes[name], pool.num_gpus) for name, pool in pools.items()], gpus)
+    open_share = [name for name, pool in pools.items() if pool.num_gpus is None]
+    if gpus and open_share and not gpu_share:
+        raise InputError(
+            f"pools.{open_share[0]}: the other pools' num_gpus leave nothing of {gpus:g} GPUs: "
+            "give smaller shares, or num_gpus=0 where it is to compute on CPUs"
+        )
     return {
         name: PoolPlan(
             sizes[name],

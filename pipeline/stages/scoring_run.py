@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.config import PoolConfig, ScoreConfig
 from pipeline.errors import InputError
 from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
-from pipeline.scoring.components import VERSION, components_at
+from pipeline.scoring.components import components_at, version
 from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
 from pipeline.scoring.reuse.plan import BITS, Task
@@ -157,7 +157,7 @@ def identity(work: Work) -> dict[str, Any]:
         "kind": "score",
         "manifest_digest": work.manifest.digest,
         "scorer_digest": work.bundle.scorer_digest,
-        "arithmetic": VERSION,
+        "arithmetic": version(),
         "models": list(work.models),
         "keep_features": config.keep_features,
         "verify_content": config.verify_content,

@@ -90,6 +90,11 @@ def start_or_continue(places: RunPlaces, identity: dict[str, Any], facts: dict[s
         storage.write_json(places.record, record)
         return False
     before = storage.read_json(places.record).get("identity", {})
+    if before.get("arithmetic") != identity.get("arithmetic"):
+        raise InputError(
+            f"run_id {places.run_id}: was begun by a linescore that decodes, resizes or computes "
+            "in another way: use another run_id; what stayed the same is taken over from it"
+        )
     changes = differences(before, identity)
     if changes:
         raise InputError(

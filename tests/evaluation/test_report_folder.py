@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
+from pipeline.evaluation import evaluate
+from pipeline.evaluation.folder import write_decisions
 from tests.evaluation.tables import SCHEMA, Bench, at_least, row
 
 
@@ -36,6 +39,20 @@ def test_a_write_that_fails_leaves_no_older_record(evaluated: Bench, last: str) 
     told = evaluated.evaluate(decide="q")
     assert json.loads((report / "evaluation.json").read_text()) == told
     assert set(evaluated.read("decisions").policy) == {"q"}
+
+
+def test_decisions_that_are_not_those_counted_replace_nothing(
+    evaluated: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in evaluated.report.iterdir()}
+
+    def changed(source: Any, policy: Any, counted: tuple[int, int], folder: str) -> Any:
+        return write_decisions(source, policy, (counted[0] + 1, counted[1]), folder)
+
+    monkeypatch.setattr(evaluate, "write_decisions", changed)
+    with pytest.raises(RunError, match="the table changed meanwhile; evaluate again"):
+        evaluated.evaluate(decide="q")
+    assert {path.name: path.read_bytes() for path in evaluated.report.iterdir()} == before
 
 
 def test_bad_input_leaves_an_older_report_as_it_is(evaluated: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Batches of one shape: padded with black, and fetched once all of them are under way."""
+"""Batches of one shape: padded with black, and fetched once the next ones are under way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_batch_is_padded_with_black_and_lies_channels_last() -> None:
     assert not batch[3].any()
 
 
-def test_no_batch_is_fetched_before_the_last_one_is_under_way(
+def test_batches_are_fetched_once_the_next_ones_are_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else a GPU would wait while the next batch is put together."""
@@ -38,5 +38,11 @@ def test_no_batch_is_fetched_before_the_last_one_is_under_way(
     monkeypatch.setattr(torch.Tensor, "cpu", fetched)
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
     (means,) = in_fixed_batches(run, images, 2, PROCESSOR)
-    assert happened == ["batch of 2"] * 3 + ["fetched"]
+    assert happened == ["batch of 2"] * 3 + ["fetched"] * 3
+    np.testing.assert_allclose(means, images.mean(axis=(1, 2, 3)), rtol=1e-6)
+    # Of many batches no more than a few are under way.
+    happened.clear()
+    images = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3), np.uint8)
+    (means,) = in_fixed_batches(run, images, 2, PROCESSOR)
+    assert happened == ["batch of 2"] * 4 + ["fetched"] * 4 + ["batch of 2"] * 2 + ["fetched"] * 2
     np.testing.assert_allclose(means, images.mean(axis=(1, 2, 3)), rtol=1e-6)

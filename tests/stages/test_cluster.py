@@ -32,6 +32,17 @@ def test_open_shares_always_leave_room_for_reading(sizes: list[int], cpus: int, 
         assert (plan.num_gpus > 0) == (gpus > 0)
 
 
+def test_no_pool_is_left_to_cpus_by_the_shares_of_others() -> None:
+    given_shares = {"detector": PoolConfig(size=2, num_gpus=0.5), "features": PoolConfig()}
+    with pytest.raises(InputError, match=r"pools\.features: .* leave nothing of 1 GPUs"):
+        share_out(given_shares, 8, 1)
+    asked = given_shares | {"features": PoolConfig(num_gpus=0)}
+    assert share_out(asked, 8, 1)["features"].num_gpus == 0
+    # A size alone: all four actors find their part of the card.
+    shared = {name: PoolConfig(size=2 if name == "detector" else None) for name in NAMES}
+    assert {plan.num_gpus for plan in share_out(shared, 8, 1).values()} == {0.25}
+
+
 @given(actors=st.integers(1, 40), gpus=st.integers(1, 8))
 def test_every_actor_finds_a_gpu_that_holds_its_whole_share(actors: int, gpus: int) -> None:
     plan = share_out({"features": PoolConfig(size=actors)}, 64, gpus)["features"]

@@ -72,6 +72,17 @@ def test_a_changed_run_is_refused_with_every_difference(tmp_path: Path) -> None:
     assert Path(places.record).read_bytes() == before
 
 
+def test_a_run_that_another_linescore_began_is_refused_in_words(tmp_path: Path) -> None:
+    places = RunPlaces(str(tmp_path), "r")
+    start_or_continue(places, IDENTITY | {"arithmetic": 3}, {})
+    with pytest.raises(InputError) as error:
+        start_or_continue(places, IDENTITY | {"arithmetic": "3.2"}, {})
+    assert str(error.value) == (
+        "run_id r: was begun by a linescore that decodes, resizes or computes in another way: "
+        "use another run_id; what stayed the same is taken over from it"
+    )
+
+
 def test_differences_go_into_sections_and_name_what_came_and_went() -> None:
     before = {"a": {"x": 1, "y": {"z": [1]}}, "gone": 3, "same": {"q": None}}
     now = {"a": {"x": 2, "y": {"z": [1, 2]}}, "same": {"q": None}, "new": {"b": True}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.scoring.components import components_at
+from pipeline.scoring.components import components_at, version
 from pipeline.tables import storage
 from pipeline.tables.lookup import TableFile, table_files
 from pipeline.tables.runs import RunPlaces
@@ -124,6 +124,8 @@ def earlier_run(store: str, run_id: str) -> EarlierRun | None:
 def _terms(places: RunPlaces, record: Mapping[str, Any]) -> Terms:
     if "components" not in record:  # published by a linescore that didn't say it there
         begun = storage.read_json(places.record)
+        if begun["identity"].get("arithmetic") != version():
+            raise InputError("it was scored by a linescore that computes in another way")
         components = components_at(begun["bundle"]["uri"], record["scorer_digest"])
         record = dict(record) | begun["identity"] | {"components": components}
     return Terms(
