@@ -146,7 +146,6 @@ def in_fixed_batches(
     Raises:
         NoMemoryError: images that find no room even alone.
     """
-
     under_way: list[list[Tensor]] = []
 
     def fetch() -> None:

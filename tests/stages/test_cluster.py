@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import PoolConfig
+from pipeline.errors import InputError
 from pipeline.stages.cluster import FUSED, TASK_CPUS, PoolPlan, needs, share_out, unplaced
 
 NAMES = ("detector", "features", "classifier")
