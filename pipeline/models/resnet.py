@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import resnet18
 
 from pipeline.models.memory import in_batches
 from pipeline.models.precision import NUMBER_TYPES, cast
 from pipeline.models.specs import LAYERS
+from pipeline.models.vision import resnet18
 from pipeline.models.weights import fill
 
 # Mean and standard deviation of ImageNet's RGB, with which the weights were trained.

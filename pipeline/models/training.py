@@ -9,11 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import ResNet, resnet18
 
 from pipeline.errors import InputError
 from pipeline.models.augment import brightness_gains, mirrored, shifted
 from pipeline.models.specs import CHANNELS
+from pipeline.models.vision import ResNet, resnet18
 
 State = dict[str, Tensor]
 

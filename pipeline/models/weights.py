@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights
 
 from pipeline.errors import InputError
+from pipeline.models.vision import ResNet18_Weights
 
 State = dict[str, Tensor]
 
