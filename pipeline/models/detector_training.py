@@ -48,7 +48,8 @@ def fine_tune(
         load_network(settings.weights, f"weights: {settings.weights}")
     from pipeline.models.detector_loop import FineTuner
 
-    before = torch.load(io.BytesIO(state), weights_only=True) if state else None
+    # Of a GPU, perhaps, that isn't there any more.
+    before = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True) if state else None
     trainer = FineTuner(images, names, settings, on_epoch, before)
     torch.set_num_threads(settings.threads)  # after ultralytics has set its own number
     trainer.train()

@@ -23,10 +23,11 @@ def compiler_left_out() -> Iterator[None]:
     Meanwhile stand-ins take its place. That question loads the compiler once it is asked; whatever
     else is wanted of it, as by another torchvision, loads it then and there.
     """
-    if _COMPILER in sys.modules:
+    # None of it where another thread has begun to load the compiler.
+    if sys.modules.setdefault(_COMPILER, stand_in := _StandIn(_COMPILER)) is not stand_in:
         yield
         return
-    sys.modules.update({name: _StandIn(name) for name in (_COMPILER, _ASKED)})
+    sys.modules.setdefault(_ASKED, _StandIn(_ASKED))
     try:
         yield
     finally:
@@ -49,7 +50,7 @@ class _StandIn(ModuleType):
 def _take_away() -> None:
     for name in (_COMPILER, _ASKED):
         if isinstance(sys.modules.get(name), _StandIn):
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 def _is_compile_supported(device: str) -> bool:

@@ -15,6 +15,7 @@ from pipeline.scoring.bundle import Bundle, open_bundle
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import as_errors, box_rows, spread, without_value
 from pipeline.stages.attempts import attempt
+from pipeline.stages.cards import keep_to_own_cards
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.timing import timed_actor
@@ -45,6 +46,7 @@ class ActorSettings:
 
         The driver has verified the bundle where the disk is shared.
         """
+        keep_to_own_cards()
         keep_freed_memory()
         return open_bundle(self.bundle, "", verify=storage.is_remote(self.bundle))
 

@@ -18,6 +18,7 @@ from pipeline.scoring.train_detector import (
     model_places,
     train_detector,
 )
+from pipeline.stages.cards import keep_to_own_cards
 from pipeline.stages.cluster import TASK_CPUS, connected, plan_pools, result_of
 from pipeline.stages.provenance import environment, now
 from pipeline.tables import storage
@@ -135,8 +136,14 @@ def pool_for(threads: int, there: Mapping[str, float]) -> PoolConfig:
 
 def _start(function: Any, arguments: tuple[Any, ...], wanted: PoolConfig) -> Any:
     """A task; one whose node dies starts again, and continues from the state in the store."""
-    task = ray.remote(num_cpus=wanted.num_cpus, num_gpus=wanted.num_gpus, max_retries=3)(function)
-    return task.remote(*arguments)
+    share = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus}
+    task = ray.remote(**share, max_retries=3)(_on_own).options(name=function.__name__)
+    return task.remote(function, *arguments)
+
+
+def _on_own(function: Any, *arguments: Any) -> Any:
+    keep_to_own_cards()
+    return function(*arguments)
 
 
 def _await(reference: Any, places: ModelPlaces) -> dict[str, Any]:

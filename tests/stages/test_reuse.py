@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from pipeline.stages import reuse
 from pipeline.stages.progress import Progress
 from pipeline.stages.score import run_score
 from pipeline.tables.manifest import write_manifest
-from pipeline.tables.runs import load_table
+from pipeline.tables.runs import RunPlaces, load_table
 from pipeline.tables.schemas import MODEL_COLUMNS
 from tests.conftest import TinyStore
 from tests.jobs.test_killed_driver import kill_when
@@ -360,16 +361,42 @@ def test_a_damaged_table_is_not_taken_from(
     same(found, scores(anew.store, "all"), MODEL_COLUMNS[changed])
 
 
+@pytest.mark.parametrize("arithmetic", ["its own", "another", None])
 def test_a_run_published_by_an_older_linescore_is_found_through_its_bundle(
-    tiny_store: TinyStore, store: Path, tmp_path: Path
+    tiny_store: TinyStore,
+    store: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    arithmetic: str | None,
 ) -> None:
-    place = store / "published/one.json"
-    record = json.loads(place.read_text())
-    for name in ("models", "components", "limits", "verify_content", "keep_features", "needs"):
-        del record[name]
-    place.write_text(json.dumps(record))
+    """Where it computes as now; its bundle says nothing of that, its begun record does."""
+    rewrite(
+        store / "published/one.json",
+        without=("models", "components", "limits", "verify_content", "keep_features", "needs"),
+    )
+    if arithmetic != "its own":
+        begun = Path(RunPlaces(str(store), "one").record)
+        rewrite(begun, within="identity", without=("arithmetic",), also={"arithmetic": arithmetic})
     manifest = moved(tiny_store, tmp_path)
-    assert counts(run(tiny_store, store, "two", manifest=manifest)) == {"carried": 40}
+    found = counts(run(tiny_store, store, "two", manifest=manifest))
+    taken = arithmetic == "its own"
+    assert found == ({"carried": 40} if taken else {"decoded": 40})
+    assert ("a linescore that computes in another way" in caplog.text) is not taken
+
+
+def rewrite(
+    place: Path,
+    without: tuple[str, ...],
+    within: str | None = None,
+    also: Mapping[str, object | None] = MappingProxyType({}),
+) -> None:
+    """Leaves entries out of a record, or of one of its parts, and adds those that aren't None."""
+    record = json.loads(place.read_text())
+    part = record if within is None else record[within]
+    for name in without:
+        del part[name]
+    part.update({name: value for name, value in also.items() if value is not None})
+    place.write_text(json.dumps(record))
 
 
 def test_a_run_that_continues_takes_the_rest_from_the_same_runs(
