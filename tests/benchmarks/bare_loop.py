@@ -58,6 +58,9 @@ class Loop:
 
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
+        # As the job: float32 is float32 on a GPU too.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
         quiet_ultralytics()
         from ultralytics.nn.tasks import load_checkpoint
 

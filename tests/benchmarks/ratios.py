@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -60,12 +60,24 @@ def in_turns(
         turns: how often each.
         unit: of the speeds.
     """
-    own_speeds, other_speeds = [], []
+    (found,) = in_turns_with(own, {what: other}, turns, unit)
+    return found
+
+
+def in_turns_with(
+    own: Callable[[], float],
+    others: Mapping[str, Callable[[], float]],
+    turns: int,
+    unit: str = "images/s",
+) -> list[Ratio]:
+    """The same with several others, by what names the comparison: ours is taken once a turn."""
+    own_speeds: list[float] = []
+    speeds: dict[str, list[float]] = {what: [] for what in others}
     for turn in range(turns):
-        pairs = [(own, own_speeds), (other, other_speeds)]
-        for measure, speeds in pairs if turn % 2 else reversed(pairs):
-            speeds.append(measure())
-    return Ratio(what, tuple(own_speeds), tuple(other_speeds), unit)
+        runs = [(own, own_speeds), *((other, speeds[what]) for what, other in others.items())]
+        for measure, taken in runs if turn % 2 else reversed(runs):
+            taken.append(measure())
+    return [Ratio(what, tuple(own_speeds), tuple(taken), unit) for what, taken in speeds.items()]
 
 
 def speed(work: Callable[[], object], amount: float, repeats: int = 1) -> float:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,22 +18,26 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from pipeline.config import IndexConfig
-from pipeline.models.detector import quiet_ultralytics
 from pipeline.scoring.bundle import open_bundle
 from tests.benchmarks.apart import ROOT, result_of
 from tests.benchmarks.archive import write_pictures
 from tests.benchmarks.bare_images import Task
-from tests.benchmarks.ratios import Ratio, in_turns
+from tests.benchmarks.finding import write_detector
+from tests.benchmarks.ratios import Ratio, in_turns_with
 
 BATCH = 16
 SQUARE = 256
 COMMIT_ROWS = 32
-# Between these shares of a run everything is loaded and nothing runs dry yet.
-FROM, UNTIL = 0.25, 0.85
-# By itself Ray's store has room for some thousand decoded images: all of an archive of 800 would be
-# decoded while models load, and the speed be that of the networks alone. With room for fewer blocks
-# than these, networks wait for images.
+# Between these shares of a run everything is loaded, and decoding is still at work: what is left
+# at the end is more than what can be decoded ahead, or networks would have the processor alone.
+FROM, UNTIL = 0.25, 0.65
+# By itself Ray's store has room for some thousand decoded images: all of a small archive would be
+# decoded while models load. With room for fewer blocks than these, networks wait for images. Ray
+# Data fills half of it, and each of a few actors and tasks has a block or two.
 STORED_BLOCKS, BLOCK_ROWS = 20, 32
+AHEAD_BLOCKS = STORED_BLOCKS // 2 + 4
+# Images for which as much is left.
+LEAST_IMAGES = round(AHEAD_BLOCKS * BLOCK_ROWS / (1 - UNTIL))
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,9 @@ def fit(found: Plant, letterboxed: int, precision: str) -> str:
         models.mkdir()
         torch.manual_seed(7)
         save_file(resnet18(num_classes=2).state_dict(), models / "resnet.safetensors")
-        quiet_ultralytics()
-        from ultralytics.nn.tasks import DetectionModel
-
-        torch.save({"model": DetectionModel("yolov8n.yaml", verbose=False)}, models / "yolo.pt")
+    detector = models / f"yolo-{letterboxed}.pt"
+    if not detector.exists():
+        write_detector(detector, letterboxed)
     settings = {
         "manifest": found.manifest,
         "store": found.store,
@@ -84,7 +89,7 @@ def fit(found: Plant, letterboxed: int, precision: str) -> str:
         "backbone.image_size": SQUARE,
         "classifier.weights": models / "resnet.safetensors",
         "classifier.batch_size": BATCH,
-        "detector.weights": models / "yolo.pt",
+        "detector.weights": detector,
         "detector.trusted": "true",
         "detector.image_size": letterboxed,
         "detector.batch_size": BATCH,
@@ -160,21 +165,31 @@ def loop_speed(
     found: Plant, bundle: str, letterboxed: int, precision: str, *, threads: int, workers: int
 ) -> float:
     """Images a second of the bare loop, in a process of its own."""
+    return sum(_loops(found, bundle, letterboxed, precision, threads, workers, 1))
+
+
+def loops_speed(found: Plant, bundle: str, letterboxed: int, precision: str, loops: int) -> float:
+    """Images a second of bare loops side by side, each with a thread and a part of the images."""
+    return sum(_loops(found, bundle, letterboxed, precision, 1, 0, loops))
+
+
+def _loops(
+    found: Plant,
+    bundle: str,
+    letterboxed: int,
+    precision: str,
+    threads: int,
+    workers: int,
+    loops: int,
+) -> list[float]:
     # As long as the part of our run that is measured.
-    count = int(len(found.files) * (UNTIL - FROM))
-    task = Task(
-        list(found.files[:count]),
-        bundle,
-        SQUARE,
-        letterboxed,
-        BATCH,
-        threads,
-        workers,
-        precision,
-        "part",
-    )
-    found_speed = result_of("-m", "tests.benchmarks.bare_loop", given=asdict(task))
-    return float(found_speed["images"] / found_speed["seconds"])
+    files = found.files[: int(len(found.files) * (UNTIL - FROM))]
+    facts = (bundle, SQUARE, letterboxed, BATCH, threads, workers, precision, "part")
+    tasks = [asdict(Task(list(files[number::loops]), *facts)) for number in range(loops)]
+    run = partial(result_of, "-m", "tests.benchmarks.bare_loop")
+    with ThreadPoolExecutor(loops) as pool:
+        seen = list(pool.map(lambda task: run(given=task), tasks))
+    return [float(one["images"] / one["seconds"]) for one in seen]
 
 
 def compare(
@@ -186,28 +201,26 @@ def compare(
     side: int = 1024,
     kind: str = "jpeg",
 ) -> list[Ratio]:
-    """The job against the loop, and against a DataLoader with workers."""
+    """The job against a plain loop, a DataLoader with workers, and a plain loop on each core."""
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="linescore-bench-") as folder:
         found = plant(Path(folder), images, side, kind)
-        bundle = fit(found, letterboxed, precision)
-        ratios = []
-        for name, threads, workers in (
-            (f"bare loop, {cores} threads", cores, 0),
-            (f"DataLoader, {cores} workers", cores, cores),
-        ):
-            what = f"score / {name}: detector {letterboxed} px, {precision}, {kind} {side} px"
-            ratios.append(
-                in_turns(
-                    what,
-                    lambda: own_speed(found, bundle, settings, small_store(letterboxed)),
-                    lambda t=threads, w=workers: loop_speed(
-                        found, bundle, letterboxed, precision, threads=t, workers=w
-                    ),
-                    turns,
-                )
-            )
-        return ratios
+        given = (found, fit(found, letterboxed, precision), letterboxed, precision)
+        others: dict[str, Callable[[], float]] = {
+            f"bare loop, {cores} threads": lambda: loop_speed(*given, threads=cores, workers=0),
+            f"DataLoader, {cores} workers": lambda: loop_speed(
+                *given, threads=cores, workers=cores
+            ),
+            f"{cores} bare loops, a thread each": lambda: loops_speed(*given, cores),
+        }
+        return in_turns_with(
+            lambda: own_speed(found, given[1], settings, small_store(letterboxed)),
+            {
+                f"score / {name}: detector {letterboxed} px, {precision}, {kind} {side} px": other
+                for name, other in others.items()
+            },
+            turns,
+        )
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from pipeline.stages.model_pools import ACTORS, FUSED, pool_stages
 from pipeline.stages.pools import ActorSettings
 from tests.benchmarks.bare_images import Task
 from tests.benchmarks.bare_loop import Loop
+from tests.benchmarks.finding import pictures
 from tests.benchmarks.ratios import Ratio, in_turns, speed
 from tests.benchmarks.scoring import BATCH, Plant, fit, plant
 from tests.benchmarks.scoring import SQUARE as SIDE
@@ -36,7 +37,8 @@ def block(letterboxed: int, square: int = SIDE) -> pa.Table:
     """A block as it comes out of decoding."""
     rng = np.random.default_rng(4)
     small = rng.integers(0, 255, (ROWS, square, square, 3), np.uint8)
-    large = rng.integers(0, 255, (ROWS, letterboxed, letterboxed, 3), np.uint8)
+    drawn = pictures(letterboxed)
+    large = np.resize(drawn, (ROWS, *drawn.shape[1:]))
     nothing = pa.nulls(ROWS, pa.string())
     return pa.table(
         {
@@ -55,7 +57,8 @@ def block(letterboxed: int, square: int = SIDE) -> pa.Table:
 def bare_pass(loop: Loop, model: str, letterboxed: int) -> Callable[[], Tensor]:
     """One forward pass of a batch that lies ready in the network's own type and layout."""
     side = letterboxed if model == "detector" else SIDE
-    images = torch.rand(BATCH, 3, side, side).to(
+    drawn = pictures(side)[:BATCH].transpose(0, 3, 1, 2)
+    images = torch.from_numpy(drawn / np.float32(255)).to(
         loop.device, loop.kind, memory_format=torch.channels_last
     )
 
@@ -67,20 +70,26 @@ def bare_pass(loop: Loop, model: str, letterboxed: int) -> Callable[[], Tensor]:
                 found: Tensor = net.layer3(net.layer2(net.layer1(x)))
             else:
                 found = (loop.detector if model == "detector" else loop.classifier)(images)
+            if loop.device.type == "cuda":
+                torch.cuda.synchronize()  # a pass that is only begun isn't done
             return found
 
     return run
 
 
-def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, float]]:
+def measure(
+    turns: int, letterboxed: int = 640
+) -> tuple[list[Ratio], dict[str, float], dict[str, float]]:
     """Stage against forward pass in each precision, and bfloat16 against float32.
 
     Returns:
-        The ratios, and how many bytes of an image went through the object store in a run, with a
-        pool for each model and with one that holds all.
+        The ratios; how many bytes of an image went through the object store in a run, with a
+        pool for each model and with one that holds all; and how many boxes were found in an image,
+        by precision: without any, the detector's stage would have less to do than in earnest.
     """
     precisions = ["float32", *(["bfloat16"] if has_bfloat16() else [])]
     found = []
+    boxes = {}
     with tempfile.TemporaryDirectory(prefix="linescore-bench-") as name:
         made = plant(Path(name), 64, 128, "jpeg")
         passes: dict[tuple[str, str], Callable[[], float]] = {}
@@ -94,6 +103,8 @@ def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, 
                 ours = lambda s=stage, r=rows: speed(lambda: s(r), ROWS, 2)  # noqa: E731
                 other = lambda b=bare: speed(b, BATCH, 2 * ROWS // BATCH)  # noqa: E731
                 ours(), other()
+                if model == "detector":
+                    boxes[precision] = float(np.mean([len(one) for one in stage(rows)["boxes"]]))
                 passes[model, precision] = ours
                 what = f"{model} stage / its forward pass: {precision}"
                 found.append(in_turns(what, ours, other, turns))
@@ -103,7 +114,7 @@ def measure(turns: int, letterboxed: int = 640) -> tuple[list[Ratio], dict[str, 
                 what = f"{model} stage, bfloat16 / float32"
                 slow, fast = (passes[model, precision] for precision in precisions)
                 found.append(in_turns(what, fast, slow, turns))
-    return found, sizes
+    return found, sizes, boxes
 
 
 def _through_the_store(made: Plant, bundle: str) -> dict[str, float]:
@@ -135,7 +146,7 @@ def _task(made: Plant, bundle: str, letterboxed: int, precision: str) -> Task:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    ratios, stored = measure(3)
+    ratios, stored, found = measure(3)
     for ratio in ratios:
         print(ratio.row())
-    print(stored)
+    print(stored, found)

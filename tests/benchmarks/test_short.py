@@ -133,8 +133,9 @@ def short_bench(out: Path, *sections: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 def test_what_is_measured_is_written_with_its_counts_and_the_machine(tmp_path: Path) -> None:
-    found = short_bench(tmp_path / "bench.json", "ledger", "moments")
-    assert set(found) == {"machine", "short", "ledger", "moments"}
+    found = short_bench(tmp_path / "bench.json", "decode", "ledger", "moments")
+    assert set(found) == {"machine", "short", "decode", "ledger", "moments"}
+    assert len(found["decode"]["ratios"]) == len(CASES) * len(OTHERS)
     assert found["ledger"]["ledger"]["rows"] == 1000
     (row,) = found["moments"]["ratios"]
     assert row["what"].startswith("moments of 20,000 × 512 in 15 categories")
@@ -148,13 +149,15 @@ def test_every_section_runs_in_small(tmp_path: Path) -> None:
     found = short_bench(tmp_path / "bench.json")
     assert set(found) == {"machine", "short", *SECTIONS}
     precisions = 2 if has_bfloat16() else 1
-    rows = {"score": 2, "decode": len(CASES) * len(OTHERS), "moments": 1}
+    rows = {"score": 3, "decode": len(CASES) * len(OTHERS), "moments": 1}
     rows["stages"] = len(ACTORS) * (2 * precisions - 1)
     assert {name: len(found[name]["ratios"]) for name in rows} == rows
     stored = found["stages"]["object_store_bytes"]
     # Pixels of both sizes behind the decoder; apart, the square also behind the detector's pool
     # and that of the features.
     square, letterboxed = 3 * 256**2, 3 * 256**2
+    boxes = found["stages"]["boxes_of_an_image"]
+    assert len(boxes) == precisions and min(boxes.values()) > 5
     assert stored["fused"] == pytest.approx(square + letterboxed, rel=0.01)
     assert stored["apart"] == pytest.approx(3 * square + letterboxed, rel=0.01)
     assert len(found["start"]["seconds"]) == 1
