@@ -166,8 +166,8 @@ class ScoreConfig(Section):
     block_rows: int = Field(default=32, ge=1)
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)
-    """Images per commit: what a kill can cost. A run of more than 10,000 commits has larger ones,
-    of up to 1,024, unless it keeps features."""
+    """Images per commit: what a kill can cost. A run of more than 2,000 commits has larger ones,
+    of up to 4,096, or 1,024 with pooled features; as asked with features of each cell."""
     file_rows: int = Field(default=1_000_000, ge=1)
     """Rows per published file."""
     progress_s: float = Field(default=10.0, gt=0)

@@ -44,11 +44,16 @@ class Ingredients:
     backbone_saw: np.ndarray
 
 
-def load_ingredients(config: FitConfig) -> Ingredients:
+def load_ingredients(config: FitConfig, elsewhere: bool = False) -> Ingredients:
     """Loads every model once, so that what is wrong with one is known before any work.
 
+    Args:
+        config: the fit's settings.
+        elsewhere: the networks will run on other machines, which say themselves what they lack.
+
     Raises:
-        InputError: weights that are missing, damaged, of another network, or not trusted.
+        InputError: weights that are missing, damaged, of another network, or not trusted; a
+            precision that this machine lacks.
     """
     backbone = config.backbone
     layout = FeatureLayout(backbone.cell_layers, backbone.grids, backbone.pooled_layers)
@@ -71,17 +76,17 @@ def load_ingredients(config: FitConfig) -> Ingredients:
         global_floor=config.global_floor,
         classifier_batch=config.classifier.batch_size if config.classifier else None,
         detector=_settings(config.detector) if config.detector else None,
-        precision=_precision(config.precision),
+        precision=_precision(config.precision, elsewhere),
     )
     seen = _trained_on(backbone.weights)
     saw = np.empty(0, np.int64) if seen is None else trained_on_ids(seen, backbone.weights)
     return Ingredients(spec, files, saw)
 
 
-def _precision(wanted: str) -> str | dict[str, str]:
+def _precision(wanted: str, elsewhere: bool) -> str | dict[str, str]:
     """That of each model, or of all where it is one."""
     settled = settle(wanted)
-    if missing := lacking(settled):
+    if not elsewhere and (missing := lacking(settled)):
         raise InputError(
             f"precision: {', '.join(missing)}: this machine has no hardware for it; fit where "
             "there is, or with precision=float32"

@@ -15,7 +15,8 @@ import ray
 
 from pipeline.config import PoolConfig, RayConfig
 from pipeline.errors import InputError, RunError
-from pipeline.stages.nodes import grown, loopback_only
+from pipeline.stages.local_ray import local_ray
+from pipeline.stages.nodes import grown
 from pipeline.tables.access import for_workers
 from pipeline.tables.ledger import DamagedPartError
 from pipeline.tables.lookup import DamagedTableError
@@ -96,21 +97,31 @@ def connected(config: RayConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address:
-        try:
-            ray.init(address=address, runtime_env=_access(), **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
+        ours = _joined(address, options)
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
         os.environ.setdefault(*KEEP_WORKERS)
-        with loopback_only():
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        ours = local_ray(cpus, **options)
+    with ours, grown(config):
+        yield
+
+
+@contextmanager
+def _joined(address: str, options: Mapping[str, Any]) -> Iterator[None]:
     try:
-        with grown(config):
-            yield
+        ray.init(address=address, runtime_env=_access(), **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"ray.address: {address}: no cluster answers: {first}") from None
+    try:
+        yield
     finally:
         ray.shutdown()
+
+
+def elsewhere(config: RayConfig) -> bool:
+    """Whether a job's work may be done on other machines than its own."""
+    return bool(config.address or os.environ.get("RAY_ADDRESS")) or ray.is_initialized()
 
 
 def _access() -> dict[str, Any] | None:
@@ -314,7 +325,18 @@ def plain_errors() -> Iterator[None]:
             raise error.cause from None
         raise
     except _DEATHS as error:
-        raise RunError(f"ray: {_told(error)}; {_CONTINUES}") from None
+        said = _said_by_constructor(error)
+        raise said or RunError(f"ray: {_told(error)}; {_CONTINUES}") from None
+
+
+def _said_by_constructor(error: BaseException) -> InputError | RunError | None:
+    """What an actor's constructor raised for people, of which Ray keeps the text alone."""
+    if isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed:
+        for kind in (InputError, RunError):
+            _, found, told = str(error).partition(f"{kind.__module__}.{kind.__qualname__}: ")
+            if found:
+                return kind(told.split(_RAY_DATA_ADDS)[0].strip())
+    return None
 
 
 def _told(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from pipeline.scoring.prepare import options_for
 from pipeline.scoring.rows import failed_rows, fill_columns, usable_rows, without_value
 from pipeline.stages.cards import keep_to_own_cards
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
-from pipeline.stages.cluster import PoolPlan, connected, plan_pools
+from pipeline.stages.cluster import PoolPlan, connected, elsewhere, plan_pools
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import SQUARE
 from pipeline.stages.metrics import RunMetrics
@@ -125,7 +125,7 @@ def _open(config: FitConfig) -> FitWork:
     uri = storage.absolute(config.manifest)
     manifest = open_manifest(uri)
     ids = good_training_ids(uri)
-    ingredients = load_ingredients(config)
+    ingredients = load_ingredients(config, elsewhere(config.ray))
     storage.require_writable(store, "store")
     spec = ingredients.spec
     identity = {
@@ -231,7 +231,10 @@ class FitActor:
         keep_freed_memory()
         fix_arithmetic(threads)
         if missing := lacking({"features": precision}):
-            raise InputError(f"precision: {', '.join(missing)}: a worker has no hardware for it")
+            raise InputError(
+                f"precision: {', '.join(missing)}: a worker's machine has no hardware for it; give "
+                "the pool machines that have, or fit with precision=float32"
+            )
         state = state_from_bytes(ray.get(weights), "backbone")
         self._backbone = Backbone(state, layout, batch, precision=precision)
 

@@ -43,9 +43,10 @@ from pipeline.tables.tally import Tally
 
 log = logging.getLogger("linescore")
 
-# Commits of a run, as long as none has to be larger than this for it.
-_MOST_COMMITS = 10_000
-_LARGEST_COMMIT = 1024
+# Commits of a run, as long as none has to be larger for it than the size for what it keeps: 1024
+# rows of pooled features are two megabytes.
+_MOST_COMMITS = 2_000
+_LARGEST_COMMIT = {"none": 4096, "pooled": 1024}
 # Parts found damaged at publication are scored again; twice means that the disk is failing.
 _PUBLISH_TRIES = 3
 
@@ -269,8 +270,7 @@ def commit_rows(asked: int, images: int, keep: str) -> int:
     """Images per commit: as many as asked for, or more where the commits would be too many.
 
     At publication the driver knows each commit by its parts, in up to five kilobytes. Rows with
-    features are large, and what a worker holds of them must not grow with a run.
+    features of each cell are large, and what a worker holds of them must not grow with a run.
     """
-    if keep != "none":
-        return asked
-    return max(asked, min(_LARGEST_COMMIT, math.ceil(images / _MOST_COMMITS)))
+    largest = _LARGEST_COMMIT.get(keep, asked)
+    return max(asked, min(largest, math.ceil(images / _MOST_COMMITS)))

@@ -65,7 +65,7 @@ def rows(counts: tuple[int, ...]) -> dict[int, Seen]:
     with store() as (folder, bundle):
         for count in counts:
             score = settings(folder, bundle, write_rows(folder, count), f"many-{count}")
-            score |= {"block_rows": 2048, "commit_rows": 8192}
+            score |= {"block_rows": 2048}
             found[count] = run(StubTask(score, object_store_bytes=2 * 2**30, decode=False))
     return found
 

@@ -178,6 +178,8 @@ def test_a_fit_and_a_bundle_in_bfloat16_are_refused_without_hardware(
     wanted = FitConfig.model_validate(config.model_dump() | {"precision": "bfloat16"})
     with pytest.raises(InputError, match=r"precision: bfloat16: this machine has no hardware"):
         load_ingredients(wanted)
+    # On a cluster its workers say what they lack: `tests/stages/test_chain.py`.
+    assert load_ingredients(wanted, elsewhere=True).spec.precision == BFLOAT16
     from pipeline.scoring.bundle import open_bundle
 
     bundle = open_bundle(tiny_store.bundle, "")

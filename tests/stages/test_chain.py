@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import ray
 
+from pipeline.errors import InputError
 from pipeline.images.decode import DecodeLimits
+from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
-from pipeline.stages.cluster import PoolPlan
+from pipeline.stages.cluster import PoolPlan, plain_errors
+from pipeline.stages.fit import FitActor
 from pipeline.stages.pools import ActorSettings, FeatureActor
 from pipeline.stages.sink import commit_block
-from tests.conftest import TinyStore
+from tests.conftest import TINY_SIDE, TinyModels, TinyStore
 
 pytestmark = pytest.mark.ray
 
@@ -29,3 +33,23 @@ def test_pools_on_gpus_are_accepted(tiny_store: TinyStore, gpus: float) -> None:
     )
     settings = {"run_folder": "nowhere", "anomaly_score": "cells", "keep": "none"}
     assert build_chain(chain, commit_block, settings) is not None
+
+
+@pytest.mark.timeout(120)
+def test_what_a_worker_lacks_is_said_by_the_worker(
+    tiny_store: TinyStore, tiny_models: TinyModels
+) -> None:
+    """A driver need not have the hardware of its workers; no machine has that of bfloat17."""
+    layout = FeatureLayout(("layer2", "layer3"), (2, 4), ("layer3",))
+    weights = ray.put(tiny_models.backbone.read_bytes())
+    stage = PoolStage(FitActor, (weights, layout, 2, 1, "bfloat17"), PoolPlan(1, 0.5, 0.0, 1))
+    options = PrepareOptions(DecodeLimits(), square=TINY_SIDE)
+    chain = build_chain(
+        ChainPlan(tiny_store.manifest, None, options, (stage,), 8, 8), commit_block, {}
+    )
+    says = (
+        "^precision: bfloat17: a worker's machine has no hardware for it; give the pool machines "
+        "that have, or fit with precision=float32$"
+    )
+    with pytest.raises(InputError, match=says), plain_errors():
+        list(chain.iter_batches(batch_size=None))

@@ -11,19 +11,20 @@ from pipeline.stages.score import commit_rows
     ("asked", "images", "rows"),
     [
         (128, 0, 128),
-        (128, 1_280_000, 128),
-        (128, 1_280_001, 129),
-        (128, 10_000_000, 1000),
-        (128, 10_240_000, 1024),
-        (128, 10**9, 1024),
+        (128, 256_000, 128),
+        (128, 256_001, 129),
+        (128, 1_000_000, 500),
+        (128, 8_192_000, 4096),
+        (128, 10**9, 4096),
         (5000, 10**9, 5000),
-        (1, 10_001, 2),
+        (1, 2_001, 2),
     ],
 )
 def test_commits_grow_with_a_long_run(asked: int, images: int, rows: int) -> None:
     assert commit_rows(asked, images, "none") == rows
 
 
-@pytest.mark.parametrize("keep", ["pooled", "cells"])
-def test_commits_with_features_stay_as_large_as_asked(keep: str) -> None:
-    assert commit_rows(128, 10**9, keep) == 128
+def test_commits_with_features_stay_small() -> None:
+    assert commit_rows(128, 1_000_000, "pooled") == 500
+    assert commit_rows(128, 10**9, "pooled") == 1024
+    assert commit_rows(128, 10**9, "cells") == 128
