@@ -15,7 +15,7 @@ from pipeline.stages.nodes import loopback_only
 log = logging.getLogger("linescore")
 
 # What a worker takes to end is a fraction of it.
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 
 
 @contextmanager

@@ -13,22 +13,21 @@ import pytest
 
 from tests.conftest import ROOT, job_environment
 
-# A worker that hangs in its end is one that doesn't end: this one is stopped.
+# Its worker has left Ray, as far as Ray knows, and then doesn't end.
 PROGRAM = """
-import os, signal, sys
+import atexit, os, sys, time
 import ray
 from pipeline.config import RayConfig
 from pipeline.stages.cluster import connected
 
 class Actor:
     def pid(self):
+        atexit.register(time.sleep, 1000)
         return os.getpid()
 
 def job():
     actor = ray.remote(num_cpus=0)(Actor).remote()
-    pid = ray.get(actor.pid.remote())
-    print(pid, flush=True)
-    os.kill(pid, signal.SIGSTOP)
+    print(ray.get(actor.pid.remote()), flush=True)
 
 if sys.argv[1] == "connected":
     with connected(RayConfig(num_cpus=2)):
@@ -56,8 +55,16 @@ def test_no_worker_outlives_the_job(how: str, left: bool) -> None:
     assert found.returncode == 0, found.stderr
     pid = int(found.stdout.splitlines()[-1])
     try:
-        assert psutil.pid_exists(pid) is left
+        assert lives(pid) is left
     finally:
         with suppress(ProcessLookupError):
             if left:
                 os.kill(pid, signal.SIGKILL)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that ended may wait for somebody to take note of it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
