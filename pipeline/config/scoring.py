@@ -167,7 +167,8 @@ class ScoreConfig(Section):
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)
     """Images per commit: what a kill can cost. A run of more than 2,000 commits has larger ones,
-    of up to 4,096, or 1,024 with pooled features; as asked with features of each cell."""
+    of whole blocks, up to 4,096 images, or 1,024 with pooled features; as asked with features of
+    each cell. Progress is told when a commit comes."""
     file_rows: int = Field(default=1_000_000, ge=1)
     """Rows per published file."""
     progress_s: float = Field(default=10.0, gt=0)

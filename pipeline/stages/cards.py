@@ -10,9 +10,9 @@ import ray
 def keep_to_own_cards() -> None:
     """Hides a node's GPUs from a worker that was given none; to be called before CUDA is used.
 
-    Ray names a worker's GPUs in CUDA_VISIBLE_DEVICES, and leaves it as it is where there are none:
-    PyTorch would then take the node's first one, which others were given. Outside of a task or an
-    actor nothing is hidden.
+    Ray names a worker's GPUs in CUDA_VISIBLE_DEVICES, and leaves it as it is where it gave none:
+    PyTorch would then take the node's first one, which others may have been given. Outside of a
+    task or an actor nothing is hidden.
     """
     context = ray.get_runtime_context() if ray.is_initialized() else None
     if context is None or context.get_task_id() is None:

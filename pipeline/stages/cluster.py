@@ -121,7 +121,10 @@ def _joined(address: str, options: Mapping[str, Any]) -> Iterator[None]:
 
 def elsewhere(config: RayConfig) -> bool:
     """Whether a job's work may be done on other machines than its own."""
-    return bool(config.address or os.environ.get("RAY_ADDRESS")) or ray.is_initialized()
+    if ray.is_initialized():
+        here = ray.get_runtime_context().get_node_id()
+        return any(node["Alive"] and node["NodeID"] != here for node in ray.nodes())
+    return (config.address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 def _access() -> dict[str, Any] | None:
@@ -333,8 +336,9 @@ def _said_by_constructor(error: BaseException) -> InputError | RunError | None:
     """What an actor's constructor raised for people, of which Ray keeps the text alone."""
     if isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed:
         for kind in (InputError, RunError):
-            _, found, told = str(error).partition(f"{kind.__module__}.{kind.__qualname__}: ")
-            if found:
+            # The last one: what it was raised from stands before it.
+            _, found, told = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+            if found and "Traceback (most recent call last)" not in told:
                 return kind(told.split(_RAY_DATA_ADDS)[0].strip())
     return None
 

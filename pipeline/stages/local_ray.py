@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,6 +17,7 @@ log = logging.getLogger("linescore")
 
 # What a worker takes to end is a fraction of it.
 _PATIENCE_S = 5.0
+_POLL_S = 0.02
 
 
 @contextmanager
@@ -30,26 +32,54 @@ def local_ray(cpus: int, **options: Any) -> Iterator[None]:
         cpus: logical CPUs.
         options: of `ray.init`.
     """
-    me = psutil.Process()
-    before = set(me.children())
     with loopback_only():
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
-    daemons = set(me.children()) - before
     try:
         yield
     finally:
-        processes = daemons | _descendants(daemons)
-        ray.shutdown()
-        _, hanging = psutil.wait_procs(processes, timeout=_PATIENCE_S)
-        for process in hanging:
-            log.debug("process %d of Ray hangs in its end: killed", process.pid)
-            with suppress(psutil.Error):
-                process.kill()
+        processes = _family(_daemons())
+        try:
+            ray.shutdown()
+        finally:
+            _end(processes)
 
 
-def _descendants(processes: set[psutil.Process]) -> set[psutil.Process]:
-    found = set()
-    for process in processes:
+def _daemons() -> list[int]:
+    """Ray's own processes, which this one started."""
+    # Ray has no public name for them; the version is pinned, and a test leaves a worker behind.
+    node = ray._private.worker._global_node
+    if node is None:
+        return []
+    return [info.process.pid for infos in node.all_processes.values() for info in infos]
+
+
+def _family(pids: Iterable[int]) -> set[psutil.Process]:
+    """Processes and all that they have started."""
+    found: set[psutil.Process] = set()
+    for pid in pids:
         with suppress(psutil.Error):
-            found.update(process.children(recursive=True))
+            process = psutil.Process(pid)
+            found |= {process, *process.children(recursive=True)}
     return found
+
+
+def _end(processes: Iterable[psutil.Process]) -> None:
+    """Waits for processes that are about to end, and kills those that don't."""
+    deadline = time.monotonic() + _PATIENCE_S
+    left = [process for process in processes if _runs(process)]
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        left = [process for process in left if _runs(process)]
+    for process in left:
+        log.debug("process %d of Ray hangs in its end: killed", process.pid)
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Not if it waits for somebody to note its end, which in a container may be nobody."""
+    try:
+        # A process of the same number that began later is another.
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -43,7 +43,8 @@ from pipeline.tables.tally import Tally
 
 log = logging.getLogger("linescore")
 
-# Commits of a run, as long as none has to be larger for it than the size for what it keeps: 1024
+# A long run has about this many commits, each of more images than were asked for: a kill then costs
+# a two-thousandth of the run, seconds of a night. None is larger than this, by what is kept: 1024
 # rows of pooled features are two megabytes.
 _MOST_COMMITS = 2_000
 _LARGEST_COMMIT = {"none": 4096, "pooled": 1024}
@@ -240,7 +241,7 @@ def _commit_rest(
                 _chain_plan(work, models, plans),
                 wanted=None if images == len(chosen) else plan.images.ids[chosen],
                 given=given,
-                commit_rows=commit_rows(work.config.commit_rows, images, keep),
+                commit_rows=commit_rows(work.config, images, keep),
             ),
             commit_block,
             {"run_folder": work.places.folder, "anomaly_score": anomaly_score, "keep": keep},
@@ -266,11 +267,18 @@ def _chain_plan(work: Work, models: tuple[str, ...], plans: dict[str, PoolPlan])
     return ChainPlan(config.manifest, None, options, pools, config.block_rows, config.commit_rows)
 
 
-def commit_rows(asked: int, images: int, keep: str) -> int:
+def commit_rows(config: ScoreConfig, images: int, keep: str) -> int:
     """Images per commit: as many as asked for, or more where the commits would be too many.
 
     At publication the driver knows each commit by its parts, in up to five kilobytes. Rows with
     features of each cell are large, and what a worker holds of them must not grow with a run.
+
+    Grown commits are whole blocks: of blocks that don't fit Ray Data would make two commits, the
+    second one of what is left.
     """
-    largest = _LARGEST_COMMIT.get(keep, asked)
-    return max(asked, min(largest, math.ceil(images / _MOST_COMMITS)))
+    asked, block = config.commit_rows, config.block_rows
+    wanted = math.ceil(images / _MOST_COMMITS)
+    if wanted <= asked or keep not in _LARGEST_COMMIT:
+        return asked
+    most = max(1, _LARGEST_COMMIT[keep] // block)
+    return max(asked, block * min(most, math.ceil(wanted / block)))

@@ -1,4 +1,4 @@
-"""A detector with seeded weights that finds boxes, as a trained one does on a line's images."""
+"""A detector with seeded weights that finds boxes, as a trained one does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.benchmarks.bare_images import boxed
 
 # The config's own floor, which the bare loop has too.
 FLOOR = 0.05
-# Anchors of an image above the floor; suppressing leaves some of them.
+# Anchors of an image above the floor, so that decoding and suppressing them has work; some 14 boxes
+# are left of them.
 CANDIDATES = 20
 _DRAWN, _SIDE = 16, 1024
 
@@ -26,7 +27,7 @@ def pictures(letterboxed: int) -> np.ndarray:
 
 
 def write_detector(file: Path, letterboxed: int) -> None:
-    """A YOLOv8n with as many candidates as it would have on parts with a few defects.
+    """A YOLOv8n with `CANDIDATES` in an image.
 
     With ultralytics' own first weights no confidence is above 0.001, so that decoding and
     suppressing boxes would take no time.

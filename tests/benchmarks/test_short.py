@@ -21,7 +21,7 @@ from tests.benchmarks import growing, ledger
 from tests.benchmarks.__main__ import SECTIONS
 from tests.benchmarks.archive import encoded, with_comment, write_pictures
 from tests.benchmarks.bare_images import boxed
-from tests.benchmarks.decoding import CASES, OTHERS
+from tests.benchmarks.decoding import CASES, KINDS, OTHERS
 from tests.benchmarks.ratios import Ratio, as_markdown, in_turns
 from tests.benchmarks.scoring import middle_speed
 from tests.benchmarks.stages import stored_bytes
@@ -135,7 +135,7 @@ def short_bench(out: Path, *sections: str) -> dict[str, Any]:
 def test_what_is_measured_is_written_with_its_counts_and_the_machine(tmp_path: Path) -> None:
     found = short_bench(tmp_path / "bench.json", "decode", "ledger", "moments")
     assert set(found) == {"machine", "short", "decode", "ledger", "moments"}
-    assert len(found["decode"]["ratios"]) == len(CASES) * len(OTHERS)
+    assert len(found["decode"]["ratios"]) == len(CASES) * len(OTHERS) + len(KINDS)
     assert found["ledger"]["ledger"]["rows"] == 1000
     (row,) = found["moments"]["ratios"]
     assert row["what"].startswith("moments of 20,000 × 512 in 15 categories")
@@ -149,7 +149,7 @@ def test_every_section_runs_in_small(tmp_path: Path) -> None:
     found = short_bench(tmp_path / "bench.json")
     assert set(found) == {"machine", "short", *SECTIONS}
     precisions = 2 if has_bfloat16() else 1
-    rows = {"score": 3, "decode": len(CASES) * len(OTHERS), "moments": 1}
+    rows = {"score": 3, "decode": len(CASES) * len(OTHERS) + len(KINDS), "moments": 1}
     rows["stages"] = len(ACTORS) * (2 * precisions - 1)
     assert {name: len(found[name]["ratios"]) for name in rows} == rows
     stored = found["stages"]["object_store_bytes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -66,12 +67,26 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def of_a_gpu(state: bytes, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The same state, as it would be written where its tensors lie on a GPU."""
+    found, written = torch.load(io.BytesIO(state), weights_only=True), io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        torch.save(found, written)
+    return written.getvalue()
+
+
 def test_a_continued_training_gives_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, tiny_models: TinyModels
+    tmp_path: Path, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It may have begun on a GPU: tensors of a state then belong there."""
     how = settings(tiny_models.detector, epochs=3)
     whole, epochs, states = train(tmp_path / "whole", how)
-    rest, later, _ = train(tmp_path / "rest", how, states[0])
+    state = of_a_gpu(states[0], monkeypatch)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="deserialize object on a CUDA device"):
+            torch.load(io.BytesIO(state), weights_only=True)
+    rest, later, _ = train(tmp_path / "rest", how, state)
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
     assert [epoch.number for epoch in later] == [2, 3]
     assert later[0].seconds > epochs[0].seconds  # time adds up over the attempts

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import psutil
 import pytest
 
+from pipeline.stages.local_ray import _runs
 from tests.conftest import ROOT, job_environment
 
 # Its worker has left Ray, as far as Ray knows, and then doesn't end.
@@ -63,8 +65,20 @@ def test_no_worker_outlives_the_job(how: str, left: bool) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that ended may wait for somebody to take note of it."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return _runs(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_process_whose_end_nobody_notes_does_not_run() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert lives(process.pid)
+    process.kill()
+    deadline = time.monotonic() + 20
+    while lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    assert not lives(process.pid)
+    process.wait()
+    assert not lives(process.pid)
