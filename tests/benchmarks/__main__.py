@@ -27,7 +27,8 @@ def scored(short: bool) -> Found:
     sizes = (256,) if short else (256, 640)
     for size in sizes:
         for precision in ("float32",) if short else ("float32", "bfloat16"):
-            images, turns = (96, 1) if short else (scoring.LEAST_IMAGES, 3)
+            # Few images have too few commits for a middle.
+            images, turns = (256, 1) if short else (scoring.LEAST_IMAGES, 3)
             found = scoring.compare(images, turns, size, precision, {})
             rows += [ratio.row() for ratio in found]
     return {"ratios": rows}
