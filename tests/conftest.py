@@ -246,6 +246,31 @@ def run_command(
     )
 
 
+def printed_by(
+    program: str, *given: str, address: str | None = None, timeout: float = 240, **variables: str
+) -> str:
+    """What a program prints in a Python of its own; the test fails where it fails.
+
+    Args:
+        program: its code.
+        given: its arguments.
+        address: a running cluster.
+        timeout: seconds.
+        variables: added to its environment.
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        cwd=ROOT,
+        env=job_environment(address) | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
 def job_environment(address: str | None) -> dict[str, str]:
     """The environment of a job's process."""
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

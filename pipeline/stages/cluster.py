@@ -14,12 +14,10 @@ from typing import Any
 import ray
 
 from pipeline.config import PoolConfig, RayConfig
-from pipeline.errors import InputError, RunError
+from pipeline.errors import InputError
 from pipeline.stages.local_ray import local_ray
 from pipeline.stages.nodes import grown
 from pipeline.tables.access import for_workers
-from pipeline.tables.ledger import DamagedPartError
-from pipeline.tables.lookup import DamagedTableError
 
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
@@ -46,17 +44,6 @@ _LEAST_CPUS = 2
 KEEP_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
 # Sums of shares are compared with this tolerance: what floating point leaves.
 _TOLERANCE = 1e-6
-# Where Ray Data's own words begin in the text of an error that a worker raised.
-_RAY_DATA_ADDS = "\nFailed to apply UDF transform"
-# Workers and nodes that died more often than work is tried again.
-_DEATHS = (
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.RayActorError,
-    ray.exceptions.OutOfMemoryError,
-    ray.exceptions.ObjectLostError,
-    ray.exceptions.NodeDiedError,
-)
-_CONTINUES = "what is committed is safe, and the same command continues"
 # Shares are rounded down to this, the resolution in which they are shown.
 _SHARE_STEP = 0.01
 
@@ -163,6 +150,11 @@ def is_small() -> bool:
     """Whether the connected cluster has no GPU, and too few CPUs to share them out among pools."""
     total = ray.cluster_resources()
     return float(total.get("CPU", 0)) < LEAST_CPUS and not total.get("GPU")
+
+
+def total_gpus() -> int:
+    """The connected cluster's GPUs."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def _node_resources() -> list[tuple[float, float]]:
@@ -306,58 +298,3 @@ def _wait_for_free(
         if time.monotonic() >= deadline:
             _require(needed, there, plans, f"after {wait_s:g} s other jobs have left")
         time.sleep(0.5)
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Lets what a worker raised for people through as itself.
-
-    Ray wraps it, and Ray Data adds advice on its own settings to the text.
-
-    Raises:
-        RunError: workers or nodes died beyond what is tried again.
-    """
-    try:
-        yield
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError | RunError):
-            raise type(error.cause)(str(error.cause).split(_RAY_DATA_ADDS)[0]) from None
-        if isinstance(error.cause, OSError):
-            raise RunError(f"{_told(error.cause)}; {_CONTINUES}") from None
-        if isinstance(error.cause, DamagedTableError):
-            raise error.cause from None
-        raise
-    except _DEATHS as error:
-        said = _said_by_constructor(error)
-        raise said or RunError(f"ray: {_told(error)}; {_CONTINUES}") from None
-
-
-def _said_by_constructor(error: BaseException) -> InputError | RunError | None:
-    """What an actor's constructor raised for people, of which Ray keeps the text alone."""
-    if isinstance(error, ray.exceptions.RayActorError) and error.actor_init_failed:
-        for kind in (InputError, RunError):
-            # The last one: what it was raised from stands before it.
-            _, found, told = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
-            if found and "Traceback (most recent call last)" not in told:
-                return kind(told.split(_RAY_DATA_ADDS)[0].strip())
-    return None
-
-
-def _told(error: BaseException) -> str:
-    """The first line of an error, with its kind."""
-    lines = str(error).split(_RAY_DATA_ADDS)[0].strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
-
-
-def result_of(reference: Any) -> Any:
-    """A task's result; what it raised for people comes as itself, not wrapped by Ray."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError | RunError | DamagedPartError | DamagedTableError):
-            raise error.cause from None
-        if isinstance(error.cause, OSError):
-            raise RunError(f"{_told(error.cause)}; {_CONTINUES}") from None
-        raise
-    except _DEATHS as error:
-        raise RunError(f"ray: {_told(error)}; {_CONTINUES}") from None

@@ -12,9 +12,10 @@ import ray
 from pipeline.images.fingerprint import HASH_BYTES, HASH_SIDE, perceptual_hash
 from pipeline.scoring.prepare import Failure, PrepareOptions
 from pipeline.stages.attempts import TASK_RETRIES
+from pipeline.stages.block_stats import forget_blocks
 from pipeline.stages.chain import quiet
-from pipeline.stages.cluster import plain_errors, result_of
 from pipeline.stages.decode import prepare_images
+from pipeline.stages.worker_errors import plain_errors, result_of
 from pipeline.stats.duplicates import ROW_CHUNK, FoundPairs, PairSearch, find_pairs, merge_found
 
 # Images per task: enough to be worth a task, few enough to share out.
@@ -56,6 +57,7 @@ def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
         num_cpus=1,
         max_retries=TASK_RETRIES,
     )
+    forget_blocks(hashed.context)
     with plain_errors():
         found = list(hashed.iter_batches(batch_size=None, batch_format="pyarrow"))
     tables = [_HASHES.empty_table(), *found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -15,9 +16,11 @@ from pipeline.config import IndexConfig
 from pipeline.errors import InputError
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import Failure, each_in_flight, fetch
+from pipeline.stages.block_stats import forget_blocks
 from pipeline.stages.chain import quiet
-from pipeline.stages.cluster import connected, plain_errors
+from pipeline.stages.cluster import connected
 from pipeline.stages.consuming import batches_of
+from pipeline.stages.worker_errors import plain_errors
 from pipeline.tables import storage
 from pipeline.tables.earlier import (
     GONE,
@@ -45,6 +48,8 @@ from pipeline.tables.schemas import MANIFEST, UNREACHABLE_ERRORS
 # Files per task: enough to be worth a task, few enough to share out.
 _FILES_PER_TASK = 64
 _ATTEMPTS = 3
+# Rows that are Python's objects at a time.
+_ROWS_COUNTED = 10_000
 _HASHES = pa.schema(
     [
         ("place", pa.int64()),
@@ -54,6 +59,8 @@ _HASHES = pa.schema(
         ("unreachable", pa.bool_()),
     ]
 )
+# Of each file its sha256, its size, and why it has none.
+_Hashes = Iterator[tuple[str | None, int | None, str | None]]
 _OUTAGE = "an outage, rights that are lacking, or a list of another place. No manifest was written"
 
 
@@ -78,8 +85,11 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     comparison = _compare(config, listing, earlier)
     labels = _labels(config, store)
     storage.require_writable(store, "store")
-    hashes = _hashes(config, listing.entries, comparison)
-    table, duplicates = merge_contents(_rows(listing.entries, hashes))
+    files = len(listing.entries)
+    rows = _rows(listing.entries, _hashes(config, listing.entries, comparison))
+    listing.entries.clear()  # their rows have it all, in half the memory
+    table, duplicates = merge_contents(rows)
+    del rows
     labelled = 0
     if labels is not None:
         # Before rows are compared with an earlier manifest, which has people's labels too.
@@ -91,7 +101,7 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     write_manifest(uri, table)
     changes = {"files": dict(comparison.counts), "relabelled": changed}
     told = {"since": changes if earlier else None, "labelled": labelled}
-    return _report(uri, listing, table, duplicates) | told
+    return _report(uri, listing, files, table, duplicates) | told
 
 
 def _labels(config: IndexConfig, store: str) -> LatestLabels | None:
@@ -142,9 +152,7 @@ def _compare(config: IndexConfig, listing: Listing, earlier: Earlier | None) -> 
     return comparison
 
 
-def _hashes(
-    config: IndexConfig, entries: list[Entry], comparison: Comparison
-) -> list[dict[str, Any]]:
+def _hashes(config: IndexConfig, entries: list[Entry], comparison: Comparison) -> _Hashes:
     """What `_rows` needs of every entry, from the earlier index or from its content.
 
     Raises:
@@ -157,17 +165,14 @@ def _hashes(
         "uri": pa.array([entries[place].uri for place in places], pa.string()),
         "failed": pa.array([comparison.failed[place] for place in places], pa.bool_()),
     }
-    fresh: list[dict[str, Any]] = []
+    fresh = _HASHES.empty_table()
     if places:  # else not even a cluster is needed
         with connected(config.ray):
-            fresh = _hash_all(pa.table(unread), config).to_pylist()
-    found = iter(fresh)
-    return [
-        next(found)
-        if before is None
-        else {"sha256": before.sha256, "bytes": before.bytes, "index_error": None}
-        for before in known
-    ]
+            fresh = _hash_all(pa.table(unread), config)
+    names = ("sha256", "bytes", "index_error")
+    found = zip(*(fresh.column(name).to_pylist() for name in names), strict=True)
+    for before in known:
+        yield next(found) if before is None else (before.sha256, before.bytes, None)
 
 
 def _hash_all(unread: pa.Table, config: IndexConfig) -> pa.Table:
@@ -190,6 +195,7 @@ def _hash_all(unread: pa.Table, config: IndexConfig) -> pa.Table:
         batch_size=None,
         num_cpus=1,
     )
+    forget_blocks(hashed.context)
     # What could not be read before is no sign of an outage, and would be one every night.
     fresh = count - pc.sum(unread["failed"]).as_py()
     outage = OutageGuard(fresh, config.max_unreachable, _OUTAGE)
@@ -223,20 +229,19 @@ def _hash(uri: str, max_bytes: int) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def _rows(entries: list[Entry], hashes: list[dict[str, Any]]) -> pa.Table:
+def _rows(entries: list[Entry], hashes: _Hashes) -> pa.Table:
     """One manifest row per file."""
     values: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
-    for entry, found in zip(entries, hashes, strict=True):
-        digest = found["sha256"]
+    for entry, (digest, size, error) in zip(entries, hashes, strict=True):
         facts = entry.labels | {
             "image_id": image_id(digest) if digest else uri_id(entry.uri),
             "uri": entry.uri,
-            "duplicate_uris": [],
+            "duplicate_uris": (),
             "sha256": digest,
-            "bytes": found["bytes"] if digest else entry.size,
+            "bytes": size if digest else entry.size,
             "etag": entry.etag,
             "modified_at": entry.modified_at,
-            "index_error": found["index_error"],
+            "index_error": error,
         }
         for name, column in values.items():
             column.append(facts.get(name))
@@ -275,13 +280,12 @@ def _time(value: Any, column: str) -> Any:
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
 
 
-def _report(uri: str, listing: Listing, table: pa.Table, duplicates: Duplicates) -> dict[str, Any]:
-    counts = Counter(
-        zip(
-            *(table.column(name).to_pylist() for name in ("category", "split", "defect_type")),
-            strict=True,
-        )
-    )
+def _report(
+    uri: str, listing: Listing, files: int, table: pa.Table, duplicates: Duplicates
+) -> dict[str, Any]:
+    counts: Counter[tuple[str | None, ...]] = Counter()
+    for some in table.select(("category", "split", "defect_type")).to_batches(_ROWS_COUNTED):
+        counts.update(zip(*(column.to_pylist() for column in some.columns), strict=True))
     ordered = sorted(
         counts.items(), key=lambda item: [(part is None, part or "") for part in item[0]]
     )
@@ -289,7 +293,7 @@ def _report(uri: str, listing: Listing, table: pa.Table, duplicates: Duplicates)
     return {
         "manifest": uri,
         "layout": listing.layout,
-        "files": len(listing.entries),
+        "files": files,
         "images": table.num_rows,
         "counts": [
             {"category": category, "split": split, "defect_type": kind, "images": count}

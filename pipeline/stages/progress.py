@@ -12,9 +12,9 @@ from typing import Any, TextIO
 from ray.data import Dataset
 
 from pipeline.scoring.outage import OutageGuard
-from pipeline.stages.cluster import plain_errors
 from pipeline.stages.consuming import batches_of
 from pipeline.stages.metrics import RunMetrics
+from pipeline.stages.worker_errors import plain_errors
 from pipeline.tables.lock import RunLock
 
 log = logging.getLogger("linescore")

@@ -14,8 +14,8 @@ from pipeline.errors import RunError
 from pipeline.evaluation.run_facts import run_facts
 from pipeline.scoring.bundle import Bundle
 from pipeline.scoring.reuse.settle import Leaning
-from pipeline.stages.cluster import result_of
 from pipeline.stages.provenance import now
+from pipeline.stages.worker_errors import result_of
 from pipeline.tables import storage
 from pipeline.tables.ledger import Commit, Work, read_commits, remove_work
 from pipeline.tables.lock import RunLock

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import InputError, RunError
 from pipeline.models.specs import FeatureLayout
-from pipeline.stages.cluster import result_of
+from pipeline.stages.worker_errors import result_of
 from pipeline.stats.gaussian import Gaussian, fit_global_floor, fit_ledoit_wolf
 from pipeline.stats.moments import MomentAccumulator, Moments
 from pipeline.tables.ledger import Commit, read_part, rows_in

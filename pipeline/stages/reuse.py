@@ -17,10 +17,10 @@ from pipeline.scoring.reuse.distances import StoredDistances
 from pipeline.scoring.reuse.earlier import EarlierRun
 from pipeline.scoring.reuse.join import Given, with_given
 from pipeline.scoring.reuse.plan import BITS, MODELS, NOBODY, ReusePlan
-from pipeline.stages.cluster import result_of
 from pipeline.stages.decode import MANIFEST_COLUMNS
 from pipeline.stages.progress import Progress
 from pipeline.stages.sink import commit_block
+from pipeline.stages.worker_errors import result_of
 from pipeline.tables import storage
 from pipeline.tables.lookup import TableFile, listed_ids
 from pipeline.tables.manifest import rows_at

@@ -19,8 +19,9 @@ from pipeline.scoring.train_detector import (
     train_detector,
 )
 from pipeline.stages.cards import keep_to_own_cards
-from pipeline.stages.cluster import TASK_CPUS, connected, plan_pools, result_of
+from pipeline.stages.cluster import TASK_CPUS, connected, plan_pools
 from pipeline.stages.provenance import environment, now
+from pipeline.stages.worker_errors import plain_errors
 from pipeline.tables import storage
 from pipeline.tables.runs import differences
 from pipeline.tables.trained_models import require_kind
@@ -157,11 +158,12 @@ def _await(reference: Any, places: ModelPlaces) -> dict[str, Any]:
             said, epoch = time.monotonic(), facts["epoch"]
             loss = ", ".join(f"{name} {value:.3f}" for name, value in facts["loss"].items())
             log.info("epoch %d of %d, %s", epoch, facts["epochs"], loss)
-    try:
-        result: dict[str, Any] = result_of(reference)
-    except ray.exceptions.WorkerCrashedError as error:
-        raise RunError(
-            f"training {places.folder}: its process was killed ({error}); the same command "
-            "continues"
-        ) from None
+    with plain_errors():
+        try:
+            result: dict[str, Any] = ray.get(reference)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+            raise RunError(
+                f"training {places.folder}: its process was killed ({type(error).__name__}); the "
+                "same command continues"
+            ) from None
     return result

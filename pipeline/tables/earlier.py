@@ -28,6 +28,10 @@ _TRUTH = ("category", "is_defect")
 # What a person's label speaks of, also by leaving it open; and, where it says good, the mask.
 _LABELLED, _LABELLED_GOOD = ("is_defect", "defect_type"), ("is_defect", "defect_type", "mask_uri")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What a text column can hold at least, and rows whose texts surely fit into one.
+_MOST_BYTES, _ROWS_A_STEP = 1 << 31, 1 << 20
+# Rows that are Python's objects at a time.
+_ROWS_READ = 10_000
 # Fewer are files that somebody moved, whatever their share of a small archive.
 _GONE_FILES = 10
 
@@ -44,7 +48,7 @@ def stamp(size: int | None, etag: str | None, modified_at: datetime | None) -> s
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """A file as an earlier index left it.
 
@@ -99,13 +103,14 @@ def read_earlier(uri: str) -> Earlier:
     rows = with_all_columns(storage.read_parquet(uri))
     files: dict[str, Known] = {}
     names = ("uri", "duplicate_uris", "duplicate_stamps", "sha256", "bytes", "etag", "modified_at")
-    for row in rows.select(names).to_pylist():
-        digest, size = row["sha256"], row["bytes"]
-        files[row["uri"]] = Known(digest, size, stamp(size, row["etag"], row["modified_at"]))
-        copies = row["duplicate_uris"] or []
-        stamps = row["duplicate_stamps"] or [None] * len(copies)
-        for copy, seen in zip(copies, stamps, strict=True):
-            files[copy] = Known(digest, size, seen)
+    for some in rows.select(names).to_batches(_ROWS_READ):
+        for row in some.to_pylist():
+            digest, size = row["sha256"], row["bytes"]
+            files[row["uri"]] = Known(digest, size, stamp(size, row["etag"], row["modified_at"]))
+            copies = row["duplicate_uris"] or []
+            stamps = row["duplicate_stamps"] or [None] * len(copies)
+            for copy, seen in zip(copies, stamps, strict=True):
+                files[copy] = Known(digest, size, seen)
     return Earlier(uri, rows, files)
 
 
@@ -165,33 +170,51 @@ def carried_over(
     Returns:
         The rows in the same order, and the URIs of those whose truth changed.
     """
-    before = {
-        row["image_id"]: row for row in earlier.rows.select(["image_id", *_GIVEN]).to_pylist()
-    }
-    found = rows.select(["image_id", "uri", *_GIVEN]).to_pylist()
-    relabelled: list[str] = []
-    for row in found:
-        old = before.get(row["image_id"], {})
-        if _contradicts(row, old):
-            relabelled.append(row["uri"])
-            continue
-        said = _LABELLED_GOOD if row["is_defect"] is False else _LABELLED
-        closed = said if row["image_id"] in labelled else ()
-        row |= {name: old.get(name) for name in _GIVEN if row[name] is None and name not in closed}
+    # Columns as a whole: a row as Python's objects takes a kilobyte.
+    ids = rows.column("image_id")
+    places = pc.index_in(ids, earlier.rows.column("image_id"))
+    before = earlier.rows.select(_GIVEN).take(places)
+    contradicts = pc.or_(*(_differs(rows.column(name), before.column(name)) for name in _TRUTH))
+    by_people = pc.is_in(ids, pa.array(list(labelled), ids.type))
+    good = pc.equal(rows.column("is_defect"), False).fill_null(False)
+    given = {}
     for name in _GIVEN:
-        place, kind = rows.schema.get_field_index(name), MANIFEST.field(name)
-        rows = rows.set_column(place, kind, pa.array([row[name] for row in found], kind.type))
-    return _sorted(rows), relabelled
+        now = rows.column(name)
+        keeps = pc.or_(contradicts, now.is_valid())
+        if name in _LABELLED:
+            keeps = pc.or_(keeps, by_people)
+        elif name in _LABELLED_GOOD:
+            keeps = pc.or_(keeps, pc.and_(by_people, good))
+        given[name] = pc.if_else(keeps, now, before.column(name))
+    relabelled = rows.column("uri").filter(contradicts).to_pylist()
+    for name, column in given.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, MANIFEST.field(name), column)
+    return in_order(rows), relabelled
 
 
-def _contradicts(row: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    known = [(row[name], old.get(name)) for name in _TRUTH]
-    return any(now is not None and was is not None and now != was for now, was in known)
+def _differs(now: pa.ChunkedArray, was: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where both are known, and aren't the same."""
+    return pc.not_equal(now, was).fill_null(False)
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
-    order = [("category", "ascending"), ("image_id", "ascending")]
-    return rows.take(pc.sort_indices(rows, sort_keys=order))  # nulls last, as indexing has them
+def in_order(rows: pa.Table) -> pa.Table:
+    """A manifest's rows by category, those without one last, and image_id."""
+    keys = [("category", "ascending"), ("image_id", "ascending")]
+    order = pc.sort_indices(rows, sort_keys=keys)
+    if rows.nbytes < _MOST_BYTES:
+        return rows.take(order)
+    # A column's text, taken at once, may need offsets of 64 bits.
+    wide = rows.cast(pa.schema([_wide(field) for field in rows.schema])).combine_chunks()
+    steps = range(0, len(rows), _ROWS_A_STEP)
+    taken = [wide.take(order.slice(start, _ROWS_A_STEP)).cast(rows.schema) for start in steps]
+    return pa.concat_tables(taken)
+
+
+def _wide(field: pa.Field) -> pa.Field:
+    if pa.types.is_list(field.type):
+        return field.with_type(pa.large_list(pa.large_string()))
+    return field.with_type(pa.large_string()) if pa.types.is_string(field.type) else field
 
 
 def place_of(since: str, store: str) -> str:

@@ -56,9 +56,9 @@ _CSV_TYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """An image that was found, before its content was read."""
+    """An image that was found, before its content was read; entries may share their labels."""
 
     uri: str
     size: int | None = None
@@ -99,11 +99,12 @@ def list_source(source: str, layout: str = "auto", category: str | None = None) 
         return _read_list(source, category)
     with storage.errors_for(source, "source"):
         files, stray = _walk(source)
-    mvtec = [entry for entry in files if _mvtec_labels(source, entry.uri) is not None]
     if layout == "auto":
+        mvtec = any(_mvtec_labels(source, entry.uri) is not None for entry in files)
         layout = "mvtec" if mvtec else "folder"
     if layout == "folder":
-        entries = [replace(entry, labels={"category": category}) for entry in files]
+        labels = {"category": category}
+        entries = [replace(entry, labels=labels) for entry in files]
         listing = Listing("folder", entries, stray, [])
     else:
         listing = _mvtec_listing(source, files, stray)
@@ -202,12 +203,14 @@ def _mvtec_labels(source: str, uri: str) -> dict[str, Any] | None:
 
 def _mvtec_listing(source: str, files: list[Entry], stray: list[tuple[str, str]]) -> Listing:
     masks: dict[tuple[str, str, str], str] = {}
+    shared: dict[tuple[Any, ...], dict[str, Any]] = {}
     images: list[Entry] = []
     strays = list(stray)
     for entry in files:
         labels = _mvtec_labels(source, entry.uri)
         parts = _mvtec_parts(source, entry.uri)
         if labels is not None:
+            labels = shared.setdefault(tuple(labels.values()), labels)
             images.append(replace(entry, labels=labels))
         elif parts is not None and parts[1] == _MASKS:
             masks[parts[0], parts[2], _stem(entry.uri).removesuffix("_mask")] = entry.uri

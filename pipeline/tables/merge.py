@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.earlier import copies_of
+from pipeline.tables.earlier import copies_of, in_order
 from pipeline.tables.schemas import MANIFEST
 
 _LABELS = ("category", "split", "defect_type", "is_defect")
@@ -39,10 +41,15 @@ def merge_contents(rows: pa.Table) -> tuple[pa.Table, Duplicates]:
     Raises:
         InputError: two contents with one image_id.
     """
+    _, place, counts = np.unique(
+        rows.column("image_id").to_numpy(), return_inverse=True, return_counts=True
+    )
+    # Nearly all of an archive's: they never become Python's objects, a kilobyte each.
+    alone = pa.array(counts[place] == 1)
     merged: list[dict[str, Any]] = []
     conflicts: list[str] = []
     copies = 0
-    ordered = sorted(rows.to_pylist(), key=lambda row: row["image_id"])
+    ordered = sorted(rows.filter(pc.invert(alone)).to_pylist(), key=lambda row: row["image_id"])
     for _, group in groupby(ordered, key=lambda row: row["image_id"]):
         same = sorted(group, key=_preference)
         _require_one_content(same)
@@ -50,8 +57,18 @@ def merge_contents(rows: pa.Table) -> tuple[pa.Table, Duplicates]:
         copies += len(same) - 1
         if len({tuple(row[name] for name in _LABELS) for row in same}) > 1:
             conflicts.append(same[0]["uri"])
-    merged.sort(key=lambda row: (row["category"] is None, row["category"] or "", row["image_id"]))
-    return pa.Table.from_pylist(merged, schema=MANIFEST), Duplicates(copies, conflicts)
+    both = [_without_copies(rows.filter(alone)), pa.Table.from_pylist(merged, schema=MANIFEST)]
+    return in_order(pa.concat_tables(both)), Duplicates(copies, conflicts)
+
+
+def _without_copies(rows: pa.Table) -> pa.Table:
+    """Rows whose content lies nowhere else."""
+    starts = pa.array(np.zeros(len(rows) + 1, np.int32))
+    nothing = pa.ListArray.from_arrays(starts, pa.array([], pa.string()))
+    for name in copies_of((), ""):
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, MANIFEST.field(name), nothing)
+    return rows
 
 
 def _preference(row: dict[str, Any]) -> tuple[bool, bool, str, str]:

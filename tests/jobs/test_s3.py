@@ -20,7 +20,7 @@ from pipeline.tables import storage
 from pipeline.tables.access import VARIABLE
 from pipeline.tables.manifest import write_manifest
 from pipeline.tables.runs import load_table
-from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment, save
+from tests.conftest import ONE_ACTOR_SET, ROOT, TinyStore, job_environment, printed_by, save
 from tests.faulty_proxy import FAULTS, FaultyProxy, faulty_proxy
 from tests.s3_server import SECRET, access_to, files_below, new_bucket
 from tests.stub_score import score_command
@@ -178,20 +178,10 @@ with connected(RayConfig()):
 
 
 def test_workers_of_a_cluster_get_the_settings_and_never_a_key(cluster: str) -> None:
-    environment = job_environment(cluster) | access_to("http://minio.plant:9000")
-    done = subprocess.run(
-        [sys.executable, "-c", ON_A_WORKER],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "http://minio.plant:9000" in done.stdout
-    assert VARIABLE in done.stdout
-    assert SECRET not in done.stdout
+    printed = printed_by(ON_A_WORKER, address=cluster, **access_to("http://minio.plant:9000"))
+    assert "http://minio.plant:9000" in printed
+    assert VARIABLE in printed
+    assert SECRET not in printed
 
 
 # --- at full size ---

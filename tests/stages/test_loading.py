@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.conftest import ROOT, TINY_SIDE, TinyStore, job_environment
+from tests.conftest import TINY_SIDE, TinyStore, printed_by
 
 # Each worker that loads these for nothing starts seconds later.
 NETWORKS = ("torch", "torchvision", "ultralytics", "sklearn")
@@ -21,16 +18,7 @@ def loaded(modules: list[str], among: tuple[str, ...]) -> list[str]:
 def loaded_by(program: str, among: tuple[str, ...], *given: str) -> list[str]:
     """Which of these a fresh Python has loaded once it has run the program."""
     told = f"import sys\n{program}\nprint(','.join(sorted(set({among}) & set(sys.modules))))"
-    found = subprocess.run(
-        [sys.executable, "-c", told, *given],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=job_environment(None) | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    return [name for name in found.stdout.splitlines()[-1].split(",") if name]
+    return [name for name in printed_by(told, *given).splitlines()[-1].split(",") if name]
 
 
 OPENED = ["pipeline.stages.decode", "pipeline.stages.pools", "pipeline.stages.timing"]

@@ -5,10 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tables.earlier import Earlier, Known, carried_over, compare, place_of, stamp
+from pipeline.tables import earlier
+from pipeline.tables.earlier import (
+    Earlier,
+    Known,
+    carried_over,
+    compare,
+    in_order,
+    place_of,
+    stamp,
+)
 from pipeline.tables.layout import Entry
 from pipeline.tables.manifest import with_all_columns
 from pipeline.tables.schemas import MANIFEST
@@ -28,8 +38,8 @@ def test_a_file_is_taken_over_only_in_the_state_that_was_read(
         uri: Known(None if uri in unread else f"sha of {uri}", state[0], stamp(*state))
         for uri, state in before.items()
     }
-    earlier = Earlier("m", MANIFEST.empty_table(), files)
-    found = compare([Entry(uri, *state) for uri, state in now.items()], earlier)
+    known_files = Earlier("m", MANIFEST.empty_table(), files)
+    found = compare([Entry(uri, *state) for uri, state in now.items()], known_files)
     for (uri, state), known in zip(now.items(), found.known, strict=True):
         told = state[0] is not None and (state[1] is not None or state[2] is not None)
         same = uri in before and same_state(state, before[uri])
@@ -58,6 +68,76 @@ def manifest(**columns: list) -> pa.Table:
     return with_all_columns(
         pa.table({n: pa.array(v, MANIFEST.field(n).type) for n, v in columns.items()})
     )
+
+
+given_columns = {
+    "category": st.sampled_from(["bolt", "tile", None]),
+    "is_defect": st.sampled_from([True, False, None]),
+    "defect_type": st.sampled_from(["good", "dent", None]),
+    "mask_uri": st.sampled_from(["m.png", None]),
+    "role": st.sampled_from(["fit", "test", None]),
+    "split": st.sampled_from(["train", None]),
+    "fold": st.sampled_from([3, None]),
+    "group_id": st.sampled_from([1, None]),
+    "captured_at": st.sampled_from([TIME, None]),
+    "line": st.sampled_from(["north", None]),
+}
+# No float holds them.
+large_ids = st.integers((1 << 62) + 1, (1 << 62) + 6)
+given_rows = st.dictionaries(large_ids, st.fixed_dictionaries(given_columns), max_size=6)
+
+
+@given(given_rows, given_rows, st.frozensets(large_ids), st.integers(0, 6))
+def test_each_row_gets_what_it_lacks_as_one_by_one(
+    before: dict, now: dict, labelled: frozenset[int], cut: int
+) -> None:
+    def rows(known: dict) -> pa.Table:
+        named = [{"image_id": n, "uri": f"{n}.png"} | facts for n, facts in known.items()]
+        whole = pa.Table.from_pylist(named, schema=MANIFEST)
+        return pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
+
+    wanted, changed = [], []
+    for number, facts in now.items():
+        old = before.get(number, {})
+        pairs = [(facts[name], old.get(name)) for name in ("category", "is_defect")]
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            changed.append(f"{number}.png")
+            old = {}
+        # What a person left open stays open; a good image has no mask.
+        closed = {"is_defect", "defect_type"} if number in labelled else set()
+        closed |= {"mask_uri"} if closed and facts["is_defect"] is False else set()
+        wanted.append(
+            {"image_id": number}
+            | {
+                name: old.get(name) if value is None and name not in closed else value
+                for name, value in facts.items()
+            }
+        )
+    found, relabelled = carried_over(rows(now), Earlier("m", rows(before), {}), labelled)
+    wanted.sort(key=lambda row: (row["category"] is None, row["category"], row["image_id"]))
+    assert found.select(["image_id", *given_columns]).to_pylist() == wanted
+    assert relabelled == changed
+    assert found.schema.equals(MANIFEST, check_metadata=True)
+
+
+def test_rows_with_more_text_than_a_column_holds_come_in_the_same_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"{number * 37 % 100}" for number in range(100)]
+    whole = manifest(
+        image_id=[int(name) for name in names],
+        uri=names,
+        category=[None if int(name) % 5 == 0 else f"c{int(name) % 3}" for name in names],
+        duplicate_uris=[[name] * (int(name) % 3) for name in names],
+    )
+    rows = pa.concat_tables([whole.slice(0, 30), whole.slice(30)])
+    wanted = in_order(rows)
+    monkeypatch.setattr(earlier, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(earlier, "_ROWS_A_STEP", 7)
+    found = in_order(rows)
+    assert found.equals(wanted)
+    assert found.schema.equals(MANIFEST, check_metadata=True)
+    assert found.column("uri").num_chunks == 15
 
 
 def test_what_was_given_follows_the_content_where_the_truth_is_the_same() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tracemalloc
 from collections import defaultdict
 from typing import Any
 
@@ -155,6 +156,50 @@ def test_the_order_of_the_files_plays_no_part(rows: list[dict[str, Any]], seed: 
     assert one == other or (one.copies, sorted(one.conflicts)) == (
         other.copies, sorted(other.conflicts),
     )  # fmt: skip
+
+
+def one_by_one(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The merged rows, and which of them have copies with other labels, from every row as it is."""
+    contents = defaultdict(list)
+    for each in rows:
+        contents[each["image_id"]].append(each)
+    merged, conflicts = [], []
+    for _, same in sorted(contents.items()):
+        kept = min(
+            same,
+            key=lambda r: (not r["is_defect"], r["split"] == "train", r["uri"], str(r)),
+        )
+        stamps = {r["uri"]: f"{r['bytes']} {r['etag']}" for r in same}
+        others = sorted(stamps.keys() - {kept["uri"]})
+        seen = [stamps[uri] for uri in others]
+        merged.append(kept | {"duplicate_uris": others, "duplicate_stamps": seen})
+        labels = ("category", "split", "defect_type", "is_defect")
+        if any(r[name] != kept[name] for r in same for name in labels):
+            conflicts.append(kept["uri"])
+    order = sorted(merged, key=lambda r: (r["category"] is None, r["category"], r["image_id"]))
+    return order, conflicts
+
+
+@settings(deadline=None)
+@given(labelled_rows, st.integers(0, 12))
+def test_the_rows_are_those_of_a_merge_one_by_one(rows: list[dict[str, Any]], cut: int) -> None:
+    # A URI that is listed twice is one file.
+    whole = table(*(r | {"bytes": 7, "etag": f"of {r['uri']}"} for r in rows))
+    parts = pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
+    found, duplicates = merge_contents(parts)
+    assert (found.to_pylist(), duplicates.conflicts) == one_by_one(whole.to_pylist())
+    assert found.schema.equals(MANIFEST, check_metadata=True)
+
+
+def test_a_file_without_copies_costs_no_kilobyte() -> None:
+    rows = table(*(row(str(number), f"{number}.png") for number in range(5000)))
+    tracemalloc.start()
+    try:
+        merge_contents(rows)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * len(rows)
 
 
 @settings(deadline=None)
