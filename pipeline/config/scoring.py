@@ -161,8 +161,8 @@ class ScoreConfig(Section):
     """Sizes of the actor pools."""
     fuse_models: bool | None = None
     """One pool, whose actors hold all models: for nodes with one GPU, and for short runs. Empty: on
-    a cluster of four CPUs or fewer without a GPU, unless a model's own pool is given settings. The
-    rows are the same."""
+    a cluster with several GPUs, or of four CPUs or fewer without a GPU, unless a model's own pool
+    is given settings. The rows are the same."""
     block_rows: int = Field(default=32, ge=1)
     """Images that travel together through the stages."""
     commit_rows: int = Field(default=128, ge=1)

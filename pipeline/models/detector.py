@@ -114,8 +114,13 @@ class Detector:
                 )[0]
                 for one in predictions[: len(images)]
             ]
-        finite = [bool(one.isfinite().all()) for one in predictions[: len(images)]]
-        return [_boxes(rows.cpu().numpy(), known) for rows, known in zip(kept, finite, strict=True)]
+            finite = torch.stack([one.isfinite().all() for one in predictions[: len(images)]])
+        # A batch's at once: each look at a GPU's result waits for it.
+        rows, counts = torch.cat(kept).cpu(), [len(one) for one in kept]
+        return [
+            _boxes(some.numpy(), known)
+            for some, known in zip(torch.split(rows, counts), finite.tolist(), strict=True)
+        ]
 
 
 def _require_boxes_alone(head: Any, what: str) -> None:
@@ -175,8 +180,9 @@ def _decode_candidates(head: Any, floor: float) -> None:
         decoded = []
         # What is no number is no less than it, and is told of.
         maybe = ~(found["scores"].amax(1).float() <= least)
-        for boxes, scores, chosen in zip(found["boxes"], found["scores"], maybe, strict=True):
-            places = chosen.nonzero()[:, 0]
+        # All images' at once: each look at a GPU's result waits for it.
+        candidates = torch.split(maybe.nonzero()[:, 1], maybe.sum(1).tolist())
+        for boxes, scores, places in zip(found["boxes"], found["scores"], candidates, strict=True):
             confidence = scores[:, places].float().sigmoid()
             # A convolution takes no image without pixels.
             corners = confidence.new_empty((4, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,14 +19,16 @@ from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
 from pipeline.scoring.reuse.plan import BITS, Task
 from pipeline.scoring.reuse.settle import Leaning, settle
-from pipeline.stages.cluster import PoolPlan, free_cpus, is_small, plan_pools
+from pipeline.stages.cluster import FUSED, PoolPlan, free_cpus, is_small, plan_pools, total_gpus
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.model_pools import ACTORS, IMAGE_OF, pool_names, pool_stages
 from pipeline.stages.provenance import environment, now
-from pipeline.stages.sizing import measured_seconds, sized, worth_measuring
+from pipeline.stages.sizing import measured, say_what_was_chosen, sized, worth_measuring
 from pipeline.tables import storage
 from pipeline.tables.manifest import Manifest, open_manifest
 from pipeline.tables.runs import RunPlaces, start_or_continue
+
+log = logging.getLogger("linescore")
 
 
 @dataclass(frozen=True)
@@ -60,31 +63,53 @@ def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
     pools: dict[str, PoolConfig] = {
         name: getattr(config.pools, name) for name in pool_names(tuple(names), fuse)
     }
-    plans = plan_pools(pools, config.ray.resource_wait_s)
+    plans = plan_pools(_at_first(pools, config, len(names)), config.ray.resource_wait_s)
     images = int(np.count_nonzero(plan.compute[~plan.skipped]))
     if not worth_measuring(pools, plans, images):
         return plans
-    seconds = measured_seconds(
+    took = measured(
         config.manifest,
         work.manifest.rows,
         prepare_options(work, tuple(names)),
         pool_stages(work.bundle, tuple(names), plans, config.keep_features),
     )
-    if seconds is None:
+    if took is None:
         return plans
+    cpus = free_cpus()
+    gpus = total_gpus() if any(plan.num_gpus for plan in plans.values()) else 0
     try:
-        return plan_pools(sized(pools, seconds, free_cpus()), config.ray.resource_wait_s)
-    except InputError:  # given shares leave less room than the measurement counted on
+        chosen = plan_pools(sized(pools, took, cpus, gpus), config.ray.resource_wait_s)
+    except InputError:  # given shares or single nodes have less room than was counted on
+        log.info("pools: sizes by measurement find no room on the cluster's nodes")
         return plans
+    say_what_was_chosen(took, chosen, cpus, gpus)
+    return chosen
+
+
+def _at_first(
+    pools: dict[str, PoolConfig], config: ScoreConfig, models: int
+) -> dict[str, PoolConfig]:
+    """The pools as they are without a measurement.
+
+    Where models are fused for the sake of several GPUs, each has as many actors as it would have
+    with the models apart, so that one computes while another packs arrays or suppresses boxes.
+    """
+    if config.fuse_models is not None or FUSED not in pools or total_gpus() < 2:
+        return pools
+    if pools[FUSED].size is not None or pools[FUSED].num_gpus is not None:
+        return pools
+    return {FUSED: pools[FUSED].model_copy(update={"size": models * total_gpus()})}
 
 
 def fused_by_itself(config: ScoreConfig) -> bool:
-    """Whether one pool holds all models where nobody said so: on a small machine without a GPU.
+    """Whether one pool holds all models where nobody said so.
 
-    There an actor for each model loads PyTorch once more, and one core waits for the others.
+    On a small machine without a GPU an actor for each model loads PyTorch once more, and one core
+    waits for the others. On several GPUs Ray lays actors with a share of one side by side on the
+    first that has room, so that one card has the detectors and another the rest.
     """
     given = any(getattr(config.pools, name).model_fields_set for name in ACTORS)
-    return is_small() and not given
+    return (is_small() or total_gpus() > 1) and not given
 
 
 def prepare_options(work: Work, models: tuple[str, ...]) -> PrepareOptions:

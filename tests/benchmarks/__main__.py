@@ -31,6 +31,8 @@ def scored(short: bool) -> Found:
             images, turns = (256, 1) if short else (scoring.LEAST_IMAGES, 3)
             found = scoring.compare(images, turns, size, precision, {})
             rows += [ratio.row() for ratio in found]
+            # The next ones take a quarter of an hour each.
+            print(as_markdown(rows[-len(found) :]), file=sys.stderr, flush=True)
     return {"ratios": rows}
 
 

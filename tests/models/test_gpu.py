@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from pipeline.models import backbone, classifier, detector
+from pipeline.models import backbone, card, classifier, detector
 from pipeline.models.backbone import Backbone
 from pipeline.models.classifier import Classifier
 from pipeline.models.detector import Detector
@@ -109,3 +110,29 @@ def test_two_actors_share_a_card_and_give_the_tables_of_one(
         assert report["pools"]["fused"]["num_gpus"] == 0.5
         tables.append(load_table(str(store), "r", "scores"))
     assert tables[0].equals(tables[1])
+
+
+def test_what_work_takes_of_a_card_is_counted() -> None:
+    factors = torch.randn(2, 4096, 4096, device="cuda")
+
+    def work() -> None:
+        for _ in range(5):
+            factors[0] @ factors[1]
+        torch.cuda.synchronize()
+
+    def waiting() -> None:
+        work()
+        time.sleep(0.5)
+
+    work()
+    started = time.perf_counter()
+    busy = card.busy_seconds(waiting)
+    whole = time.perf_counter() - started
+    assert busy is not None
+    # Of the half second the card knows nothing.
+    assert 0 < busy <= whole - 0.5
+    card.forget_memory()
+    before = card.memory_share()
+    held = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+    total = torch.cuda.mem_get_info()[1]
+    assert card.memory_share() - before == pytest.approx(len(held) / total, rel=0.1)

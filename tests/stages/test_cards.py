@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from pipeline.stages.cards import keep_to_own_cards
-from tests.conftest import ROOT, TinyModels, TinyStore, job_environment
+from tests.conftest import TinyModels, TinyStore, printed_by
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 # A Ray of its own that is told of two GPUs; where they aren't there, their numbers are given out
 # all the same. What a worker may use is what CUDA would read.
 PROGRAM = """
-import os, sys
+import os, sys, time
 import ray
 from pipeline.stages.cards import keep_to_own_cards
 from pipeline.config import PoolConfig
@@ -48,6 +46,20 @@ class Fitting:
     def seen(self):
         return visible()
 
+class Card:
+    def seen(self):
+        return visible()
+
+# As pools with a third of a GPU each: two actors of one model, then two of another.
+packed, third = [], []
+for _ in range(4):
+    third.append(ray.remote(num_cpus=0, num_gpus=0.333)(Card).remote())
+    packed.append(ray.get(third[-1].seen.remote()))
+for actor in third:
+    ray.kill(actor)
+while ray.available_resources().get("GPU", 0) < 2:
+    time.sleep(0.1)
+
 def on(share):
     actor = ray.remote(num_cpus=0, num_gpus=share)(Actor).remote(bundle)
     return ray.get(actor.seen.remote())
@@ -57,29 +69,22 @@ print(ray.get(ray.remote(num_cpus=0, max_calls=1)(task).remote()))
 fitting = ray.remote(num_cpus=0)(Fitting).remote(sys.argv[2])
 training = [_start(visible, (), PoolConfig(size=1, num_cpus=1, num_gpus=n)) for n in (0, 1)]
 print(repr(ray.get(fitting.seen.remote())), *map(repr, ray.get(training)))
+print(*packed)
 """
 
 
 def test_an_actor_without_a_gpu_sees_none_of_its_nodes(
     tiny_store: TinyStore, tiny_models: TinyModels
 ) -> None:
-    environment = job_environment(None) | {"PYTHONPATH": str(ROOT)}
-    environment["CUDA_VISIBLE_DEVICES"] = "0,1"
-    found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, tiny_store.bundle, str(tiny_models.backbone)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-        timeout=120,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    actors, task, others = found.stdout.splitlines()[-3:]
+    given = tiny_store.bundle, str(tiny_models.backbone)
+    found = printed_by(PROGRAM, *given, timeout=120, CUDA_VISIBLE_DEVICES="0,1")
+    actors, task, others, packed = found.splitlines()[-4:]
     # The first of each pair is what Ray leaves by itself: without it this module isn't needed.
     assert actors == "('0,1', '') 0 1"
     assert task == "('0,1', '')"
     assert others == "'' '' '0'"
+    # Why several GPUs have fused pools by themselves: both actors of the first lie on one card.
+    assert packed == "0 0 0 1"
 
 
 def test_outside_of_a_worker_nothing_is_hidden(

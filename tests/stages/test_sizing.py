@@ -19,7 +19,7 @@ from pipeline.stages.cluster import PoolPlan
 from pipeline.stages.model_pools import ACTORS, pool_stages
 from pipeline.stages.score import run_score
 from pipeline.stages.scoring_run import open_work, prepare_options
-from pipeline.stages.sizing import DECODE, measured_seconds, sized, sizes_for
+from pipeline.stages.sizing import DECODE, Took, measured, sized, sizes_for
 from pipeline.tables.manifest import write_manifest
 from pipeline.tables.runs import load_table
 from tests.conftest import TinyStore
@@ -47,12 +47,13 @@ def test_the_slowest_stage_is_as_fast_as_whole_cpus_allow(costs: list[int], cpus
 
 def test_given_sizes_and_threads_are_kept() -> None:
     seconds = {"detector": 8.0, "features": 2.0, "classifier": 2.0, DECODE: 1.0}
+    took = {name: Took(value) for name, value in seconds.items()}
     pools = {name: PoolConfig() for name in NAMES}
-    assert sizes_of(sized(pools, seconds, 13)) == [8, 2, 2]
+    assert sizes_of(sized(pools, took, 13, 0)) == [8, 2, 2]
     pools["detector"] = PoolConfig(size=2)
-    assert sizes_of(sized(pools, seconds, 13)) == [2, 1, 1]  # more of the others would wait
+    assert sizes_of(sized(pools, took, 13, 0)) == [2, 1, 1]  # more of the others would wait
     pools["detector"] = PoolConfig(threads=4)
-    assert sizes_of(sized(pools, seconds, 13)) == [2, 1, 1]
+    assert sizes_of(sized(pools, took, 13, 0)) == [2, 1, 1]
 
 
 def sizes_of(pools: dict[str, PoolConfig]) -> list[int | None]:
@@ -68,7 +69,18 @@ def test_nothing_is_measured_where_there_is_nothing_to_choose(
     assert worth(pools, {"features": plan}, 5000)
     assert not worth(pools, {"features": plan}, 4999)
     assert not worth({"features": PoolConfig(size=2)}, {"features": plan}, 5000)
-    assert not worth(pools, {"features": PoolPlan(1, 1.0, 0.5, 1)}, 5000)
+    on_card = PoolPlan(1, 1.0, 0.5, 1)
+    two, two_plans = pools | {"detector": PoolConfig()}, {"features": on_card, "detector": on_card}
+    for gpus in (1, 2):
+        monkeypatch.setattr(sizing, "total_gpus", lambda gpus=gpus: gpus)
+        assert not worth(pools, {"features": on_card}, 99_999)
+        assert worth(pools, {"features": on_card}, 100_000)
+        assert not worth({"features": PoolConfig(num_gpus=0.5)}, {"features": on_card}, 100_000)
+        # On two cards nobody knows which actors share one.
+        assert worth(two, two_plans, 100_000) == (gpus == 1)
+    monkeypatch.setattr(sizing, "total_gpus", lambda: 1)
+    some = pools | {"detector": PoolConfig(num_gpus=0)}
+    assert not worth(some, {"features": on_card, "detector": plan}, 100_000)
     monkeypatch.setattr(sizing, "free_cpus", lambda: 4.0)
     assert not worth(pools, {"features": plan}, 5000)
 
@@ -118,8 +130,9 @@ def test_images_that_can_not_be_had_leave_the_pools_as_they_are(
     plans = dict.fromkeys(NAMES, PoolPlan(1, 1.0, 0.0, 1))
     stages = pool_stages(open_bundle(tiny_store.bundle, ""), NAMES, plans, "none")
     options = prepare_options(work, NAMES)
-    assert measured_seconds(manifest, len(rows), options, stages) is None
-    there = measured_seconds(tiny_store.manifest, len(rows), options, stages)
+    assert measured(manifest, len(rows), options, stages) is None
+    there = measured(tiny_store.manifest, len(rows), options, stages)
     assert there is not None
     assert set(there) == {*NAMES, DECODE}
-    assert min(there.values()) > 0
+    assert min(took.seconds for took in there.values()) > 0
+    assert {(took.on_card, took.memory) for took in there.values()} == {(0, 0)}
