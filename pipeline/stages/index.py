@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -49,7 +50,7 @@ from pipeline.tables.schemas import MANIFEST, UNREACHABLE_ERRORS
 _FILES_PER_TASK = 64
 _ATTEMPTS = 3
 # Rows that are Python's objects at a time.
-_ROWS_COUNTED = 10_000
+_ROWS_AT_ONCE = 10_000
 _HASHES = pa.schema(
     [
         ("place", pa.int64()),
@@ -59,8 +60,8 @@ _HASHES = pa.schema(
         ("unreachable", pa.bool_()),
     ]
 )
-# Of each file its sha256, its size, and why it has none.
-_Hashes = Iterator[tuple[str | None, int | None, str | None]]
+# A file's sha256, its size, and why it has none.
+_Hash = tuple[str | None, int | None, str | None]
 _OUTAGE = "an outage, rights that are lacking, or a list of another place. No manifest was written"
 
 
@@ -86,10 +87,9 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     labels = _labels(config, store)
     storage.require_writable(store, "store")
     files = len(listing.entries)
-    rows = _rows(listing.entries, _hashes(config, listing.entries, comparison))
-    listing.entries.clear()  # their rows have it all, in half the memory
-    table, duplicates = merge_contents(rows)
-    del rows
+    rows = [_rows(listing.entries, _hashes(config, listing.entries, comparison))]
+    listing.entries.clear()  # their rows have it all
+    table, duplicates = merge_contents(rows.pop())  # which then holds them alone
     labelled = 0
     if labels is not None:
         # Before rows are compared with an earlier manifest, which has people's labels too.
@@ -152,7 +152,7 @@ def _compare(config: IndexConfig, listing: Listing, earlier: Earlier | None) -> 
     return comparison
 
 
-def _hashes(config: IndexConfig, entries: list[Entry], comparison: Comparison) -> _Hashes:
+def _hashes(config: IndexConfig, entries: list[Entry], comparison: Comparison) -> Iterator[_Hash]:
     """What `_rows` needs of every entry, from the earlier index or from its content.
 
     Raises:
@@ -170,7 +170,11 @@ def _hashes(config: IndexConfig, entries: list[Entry], comparison: Comparison) -
         with connected(config.ray):
             fresh = _hash_all(pa.table(unread), config)
     names = ("sha256", "bytes", "index_error")
-    found = zip(*(fresh.column(name).to_pylist() for name in names), strict=True)
+    found = (
+        values
+        for some in fresh.select(names).to_batches(_ROWS_AT_ONCE)
+        for values in zip(*(column.to_pylist() for column in some.columns), strict=True)
+    )
     for before in known:
         yield next(found) if before is None else (before.sha256, before.bytes, None)
 
@@ -229,10 +233,18 @@ def _hash(uri: str, max_bytes: int) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def _rows(entries: list[Entry], hashes: _Hashes) -> pa.Table:
+def _rows(entries: list[Entry], hashes: Iterator[_Hash]) -> pa.Table:
     """One manifest row per file."""
+    known = zip(entries, hashes, strict=True)
+    parts = [MANIFEST.empty_table()]
+    while some := list(islice(known, _ROWS_AT_ONCE)):
+        parts.append(_rows_of(some))
+    return pa.concat_tables(parts)
+
+
+def _rows_of(files: list[tuple[Entry, _Hash]]) -> pa.Table:
     values: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
-    for entry, (digest, size, error) in zip(entries, hashes, strict=True):
+    for entry, (digest, size, error) in files:
         facts = entry.labels | {
             "image_id": image_id(digest) if digest else uri_id(entry.uri),
             "uri": entry.uri,
@@ -284,7 +296,7 @@ def _report(
     uri: str, listing: Listing, files: int, table: pa.Table, duplicates: Duplicates
 ) -> dict[str, Any]:
     counts: Counter[tuple[str | None, ...]] = Counter()
-    for some in table.select(("category", "split", "defect_type")).to_batches(_ROWS_COUNTED):
+    for some in table.select(("category", "split", "defect_type")).to_batches(_ROWS_AT_ONCE):
         counts.update(zip(*(column.to_pylist() for column in some.columns), strict=True))
     ordered = sorted(
         counts.items(), key=lambda item: [(part is None, part or "") for part in item[0]]

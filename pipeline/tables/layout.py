@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,7 @@ _MASKS = "ground_truth"
 # Columns of a list that are carried into the manifest when they are there.
 _LIST_COLUMNS = ("category", "split", "role", "group_id", "defect_type", "is_defect", "mask_uri")
 _LIST_MORE = ("captured_at", "line")
+_NO_LABELS: dict[str, Any] = {}
 # As they stand in a CSV: a category 007 is no number, and neither is an id of 63 bits a float.
 _CSV_TYPES = {
     "uri": str,
@@ -123,11 +124,12 @@ def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
         raise InputError(
             f"source: {source}: is a file; give a folder, or a list ending in .csv or .parquet"
         )
-    scheme = source.split("://", 1)[0] + "://" if storage.is_remote(source) else ""
+    remote = storage.is_remote(source)
+    scheme = source.split("://", 1)[0] + "://" if remote else ""
     entries: list[Entry] = []
     stray: list[tuple[str, str]] = []
-    found = fs.find(root, detail=True) if storage.is_remote(source) else _local_files(root)
-    for path, info in sorted(found.items()):
+    found = sorted(fs.find(root, detail=True).items()) if remote else _local_files(root)
+    for path, info in found:
         relative = path[len(root) :].strip("/")
         uri = scheme + path
         if any(part.startswith(".") for part in relative.split("/")):
@@ -143,18 +145,18 @@ def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
     return entries, stray
 
 
-def _local_files(root: str) -> dict[str, dict[str, Any]]:
-    """Every file below a folder, links to folders among them, as fsspec's `find` tells them.
+def _local_files(root: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every file below a folder, and links to folders, sorted, as fsspec's `find` tells them.
 
     fsspec leaves out sub-folders that it can't read, without a word.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: list[str] = []
     for folder, folders, names in os.walk(root, onerror=_raise):
-        paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118
+        found += (os.path.join(folder, name) for name in names)  # noqa: PTH118
         inner = (os.path.join(folder, name) for name in folders)  # noqa: PTH118
-        paths += [path for path in inner if os.path.islink(path)]  # noqa: PTH114
-        found |= {path: _local_info(path) for path in paths}
-    return found
+        found += (path for path in inner if os.path.islink(path))  # noqa: PTH114
+    # Each is looked at when its turn comes: a million's states at once are 300 MB.
+    return ((path, _local_info(path)) for path in sorted(found))
 
 
 def _raise(error: OSError) -> None:
@@ -177,7 +179,7 @@ def _entry(uri: str, info: dict[str, Any]) -> Entry:
     if isinstance(modified, int | float):
         modified = datetime.fromtimestamp(modified, UTC)
     etag = info.get("ETag")
-    return Entry(uri, info.get("size"), etag.strip('"') if etag else None, modified)
+    return Entry(uri, info.get("size"), etag.strip('"') if etag else None, modified, _NO_LABELS)
 
 
 def _mvtec_parts(source: str, uri: str) -> tuple[str, str, str, str] | None:
