@@ -46,7 +46,9 @@ class Trunk(nn.Module):
         super().__init__()
         full = resnet18(weights=None)
         fill(full, state, unused_after(last_layer), what)
-        self.stem = nn.Sequential(full.conv1, full.bn1, full.relu, full.maxpool)
+        # The largest of the positive is the positive part of the largest, to the bit: a quarter of
+        # the values are left to look at.
+        self.stem = nn.Sequential(full.conv1, full.bn1, full.maxpool, full.relu)
         self.layers = nn.ModuleDict(
             {name: getattr(full, name) for name in layers_until(last_layer)}
         )

@@ -94,6 +94,20 @@ def test_folded_batch_norms_give_the_numbers_of_the_network(
 
 
 @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
+def test_the_stem_has_torchvisions_numbers_to_the_bit(
+    state: dict[str, torch.Tensor], precision: str
+) -> None:
+    trunk = Trunk(state, "layer1", "x").settled(precision)
+    conv = trunk.stem[0]
+    images = torch.randn(2, 3, 70, 83).to(trunk.kind)
+    with torch.inference_mode():
+        # Its order: the activation first, then the largest of each window.
+        wanted = torch.nn.functional.max_pool2d(torch.relu(conv(images)), 3, 2, 1)
+        assert torch.equal(trunk.stem(images), wanted)
+    assert (wanted == 0).any() and (wanted > 0).any()
+
+
+@pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
 def test_pixels_are_normalised_to_the_bit_and_stay_channels_last(
     state: dict[str, torch.Tensor], precision: str
 ) -> None:
