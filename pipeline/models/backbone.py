@@ -49,14 +49,15 @@ class Backbone:
         batch_size: int,
         what: str = "backbone.weights",
         precision: str = FLOAT32,
+        device: torch.device | None = None,
     ) -> None:
-        """Loads the weights.
+        """Loads the weights, to the GPU that this process may use unless a device is named.
 
         Raises:
             InputError: the layers in use are not complete.
         """
         self.layout = layout
-        self.device = default_device()
+        self.device = device or default_device()
         self._batch_size = batch_size
         self._trunk = Trunk(state, layout.last_layer, what).settled(precision).to(self.device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
@@ -26,13 +27,14 @@ class Classifier:
         batch_size: int,
         what: str = "classifier.weights",
         precision: str = FLOAT32,
+        device: torch.device | None = None,
     ) -> None:
-        """Loads the weights.
+        """Loads the weights, to the GPU that this process may use unless a device is named.
 
         Raises:
             InputError: no head, or one of another shape.
         """
-        self.device = default_device()
+        self.device = device or default_device()
         self._batch_size = batch_size
         self._head, last_layer = _head(state, what)
         self._head.to(self.device)

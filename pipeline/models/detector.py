@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from pipeline.errors import InputError
@@ -66,16 +69,21 @@ class Detector:
     """A YOLO network in evaluation mode."""
 
     def __init__(
-        self, weights: Path, settings: DetectorSettings, what: str, precision: str = FLOAT32
+        self,
+        weights: Path,
+        settings: DetectorSettings,
+        what: str,
+        precision: str = FLOAT32,
+        device: torch.device | None = None,
     ) -> None:
-        """Loads the weights.
+        """Loads the weights, to the GPU that this process may use unless a device is named.
 
         Raises:
             InputError: the file is not an ultralytics detection checkpoint, or one whose boxes
                 come with masks, angles or keypoints.
         """
         self.settings = settings
-        self.device = default_device()
+        self.device = device or default_device()
         network = load_network(weights, what)
         _require_boxes_alone(network.model[-1], what)
         self._model = network.fuse(verbose=False).eval().requires_grad_(False)
@@ -102,7 +110,9 @@ class Detector:
         if self._levels != 1:
             tensor.div_(self._levels)
         with torch.inference_mode():
-            predictions = self._model(tensor)[0]
+            # Boxes are suppressed on the processor: on a GPU each image's would be some forty tiny
+            # kernels, and waited for.
+            found = [one.cpu() for one in self._model(tensor)[0][: len(images)]]
             kept = [
                 non_max_suppression(
                     one[None],
@@ -112,14 +122,11 @@ class Detector:
                     max_time_img=_NO_TIME_LIMIT_S,
                     end2end=getattr(self._model, "end2end", False),
                 )[0]
-                for one in predictions[: len(images)]
+                for one in found
             ]
-            finite = torch.stack([one.isfinite().all() for one in predictions[: len(images)]])
-        # A batch's at once: each look at a GPU's result waits for it.
-        rows, counts = torch.cat(kept).cpu(), [len(one) for one in kept]
         return [
-            _boxes(some.numpy(), known)
-            for some, known in zip(torch.split(rows, counts), finite.tolist(), strict=True)
+            _boxes(some.numpy(), bool(one.isfinite().all()))
+            for some, one in zip(kept, found, strict=True)
         ]
 
 
@@ -169,25 +176,42 @@ def _decode_candidates(head: Any, floor: float) -> None:
     head.dfl.float()
     head.shape = None  # anchors that came with the weights were cast: they are made anew
     decode_all = head._inference
+    # Candidates are decoded on the processor: they are few, and each number of them would be a
+    # shape for which a GPU has to look for a kernel anew.
+    expected_distance, steps = deepcopy(head.dfl).cpu(), head.stride.cpu()
+
+    @cache
+    def anchors_of(sides: tuple[torch.Size, ...]) -> tuple[Tensor, Tensor]:
+        # Of the maps only their shapes and type count.
+        anchors, strides = make_anchors([torch.empty(1, 0, *side) for side in sides], steps, 0.5)
+        return anchors.transpose(0, 1), strides.transpose(0, 1)
 
     def in_float32(found: dict[str, Any]) -> Any:
-        # Of the maps only their shapes and type count.
-        maps = [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in found["feats"]]
         if head.end2end:
             boxes, scores = found["boxes"].float(), found["scores"].float()
+            maps = [
+                one.new_empty((), dtype=boxes.dtype).expand(one.shape) for one in found["feats"]
+            ]
             return decode_all({**found, "boxes": boxes, "scores": scores, "feats": maps})
-        anchors, strides = (one.transpose(0, 1) for one in make_anchors(maps, head.stride, 0.5))
-        decoded = []
+        anchors, strides = anchors_of(tuple(one.shape[2:] for one in found["feats"]))
         # What is no number is no less than it, and is told of.
         maybe = ~(found["scores"].amax(1).float() <= least)
         # All images' at once: each look at a GPU's result waits for it.
-        candidates = torch.split(maybe.nonzero()[:, 1], maybe.sum(1).tolist())
-        for boxes, scores, places in zip(found["boxes"], found["scores"], candidates, strict=True):
-            confidence = scores[:, places].float().sigmoid()
+        which = maybe.nonzero()
+        boxes, scores = (
+            found[name].transpose(1, 2)[which[:, 0], which[:, 1]].float().cpu()
+            for name in ("boxes", "scores")
+        )
+        which = which.cpu()
+        of_images = which[:, 0].bincount(minlength=len(maybe)).tolist()
+        parts = (torch.split(rows, of_images) for rows in (which[:, 1], boxes, scores))
+        decoded = []
+        for places, sides, logits in zip(*parts, strict=True):
+            confidence = logits.T.contiguous().sigmoid()
             # A convolution takes no image without pixels.
             corners = confidence.new_empty((4, 0))
             if len(places):
-                distances = head.dfl(boxes[None, :, places].float())
+                distances = expected_distance(sides.T.contiguous()[None])
                 relative = head.decode_bboxes(distances, anchors[None, :, places])
                 corners = relative[0] * strides[:, places]
             decoded.append(pad(torch.cat([corners, confidence]), (0, -len(places) % _STEP)))

@@ -13,14 +13,17 @@ from typing import TypeVar
 
 import numpy as np
 
-# What PyTorch says where the host's memory ends; a GPU's has an exception of its own.
-_HOST_WORDS = (
+# What PyTorch says where the host's memory ends; a GPU's has an exception of its own, but for
+# cuDNN, which has no way to compute where none finds room.
+_WORDS = (
     "not enough memory",
     "can't allocate memory",
     "cannot allocate memory",
     "out of memory",
     "alloc_failed",
     "bad_alloc",
+    "unable to find an engine",
+    "cudnn_status_internal_error",
 )
 _HALVINGS: ContextVar[int] = ContextVar("halvings", default=0)
 Result = TypeVar("Result")
@@ -137,4 +140,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _HOST_WORDS)
+    return isinstance(error, RuntimeError) and any(words in text for words in _WORDS)

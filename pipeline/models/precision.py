@@ -44,8 +44,9 @@ def settle(wanted: str) -> dict[str, str]:
 
 def lacking(precisions: Mapping[str, str]) -> list[str]:
     """The precisions among these that this machine has no hardware for, or that are none."""
-    there = {FLOAT32, *([BFLOAT16] if has_bfloat16() else [])}
-    return sorted(set(precisions.values()) - there)
+    wanted = set(precisions.values()) - {FLOAT32}
+    # A GPU is asked only where its answer counts: that alone takes some of its memory.
+    return sorted(wanted - {BFLOAT16} if wanted and has_bfloat16() else wanted)
 
 
 def cast(network: Network, precision: str) -> Network:

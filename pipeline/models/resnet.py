@@ -126,6 +126,8 @@ def fix_arithmetic(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    # Of cuDNN's ways to the same sum some add in whatever order their threads end.
+    torch.backends.cudnn.deterministic = True
 
 
 def in_fixed_batches(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from pipeline.config import ClassifierConfig, DetectorConfig, FitConfig
 from pipeline.errors import InputError
@@ -26,6 +27,9 @@ from pipeline.scoring.bundle import (
 from pipeline.scoring.weights_files import local_weights, read_state, read_weights
 from pipeline.tables.trained_models import trained_side
 from pipeline.tables.trained_on import record_beside, trained_on_ids
+
+# Weights are only looked at here, in a process that Ray gave no GPU.
+_LOADED_ON = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def load_ingredients(config: FitConfig, elsewhere: bool = False) -> Ingredients:
     layout = FeatureLayout(backbone.cell_layers, backbone.grids, backbone.pooled_layers)
     field = "backbone.weights"
     state = read_state(backbone.weights, field)
-    Backbone(state, layout, backbone.batch_size, f"{field}: {backbone.weights}")
+    Backbone(state, layout, backbone.batch_size, f"{field}: {backbone.weights}", device=_LOADED_ON)
     files = {BACKBONE_FILE: state_to_bytes(used_part(state, unused_after(layout.last_layer)))}
     if config.classifier is not None:
         files[CLASSIFIER_FILE] = _classifier(config.classifier, backbone.image_size)
@@ -105,7 +109,7 @@ def _classifier(config: ClassifierConfig, image_size: int) -> bytes:
             f"it with image_size={image_size}, or fit with backbone.image_size={seen}"
         )
     state = read_state(config.weights, field)
-    Classifier(state, config.batch_size, f"{field}: {config.weights}")
+    Classifier(state, config.batch_size, f"{field}: {config.weights}", device=_LOADED_ON)
     return state_to_bytes(used_part(state, ("num_batches_tracked",)))
 
 
@@ -118,7 +122,7 @@ def _detector(config: DetectorConfig) -> bytes:
         )
     content = read_weights(config.weights, "detector.weights")
     with local_weights(config.weights, "detector.weights") as file:
-        Detector(file, _settings(config), field)
+        Detector(file, _settings(config), field, device=_LOADED_ON)
     return content
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.memory import NoMemoryError, halved_batches, in_batches
+from pipeline.models.memory import NoMemoryError, halved_batches, in_batches, is_out_of_memory
 from tests.conftest import ROOT, TinyModels
 from tests.faults import PAGES
 
@@ -71,6 +71,19 @@ def test_another_error_is_no_matter_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         in_batches(broken, images(4), 4)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("GET was unable to find an engine to execute this computation", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_what_libraries_of_a_gpu_say_at_the_end_of_its_memory(said: str, is_memory: bool) -> None:
+    assert is_out_of_memory(RuntimeError(said)) is is_memory
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.config import FitConfig, TrainClassifierConfig, TrainDetectorConfig
 from pipeline.errors import InputError
+from pipeline.models import backbone, classifier, detector, precision
 from pipeline.models.detector import load_network
 from pipeline.scoring.bundle import DETECTOR_FILE, TRAINED_ON_FILES
 from pipeline.scoring.ingredients import load_ingredients
@@ -55,6 +56,18 @@ def test_a_bundle_is_made_of_remote_weights(remote: str, tiny_models: TinyModels
     assert {name: content for name, content in ours.files.items() if name != seen} == local.files
     assert ours.files[DETECTOR_FILE] == tiny_models.detector.read_bytes()
     assert ours.files[seen] == storage.read_bytes(f"{remote}/d/trained_on.parquet")
+
+
+def test_a_fit_looks_at_its_models_without_the_gpus_that_ray_gives_out(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken() -> None:
+        raise AssertionError("a GPU was asked for, in a process that was given none")
+
+    for module in (backbone, classifier, detector):
+        monkeypatch.setattr(module, "default_device", taken)
+    monkeypatch.setattr(precision, "has_bfloat16", taken)
+    load_ingredients(fit(str(tiny_models.classifier), str(tiny_models.detector)))
 
 
 def test_a_classifier_of_another_size_is_refused(remote: str, tiny_models: TinyModels) -> None:
