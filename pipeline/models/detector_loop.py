@@ -70,7 +70,14 @@ class FineTuner(DetectionTrainer):  # type: ignore[misc]
             self._end_epoch()
 
     def _start_afresh(self) -> None:
-        """Makes an epoch independent of those before, as a continued training needs it."""
+        """Makes an epoch independent of those before, as a continued training needs it.
+
+        Raises:
+            MemoryError: ultralytics found no room for a batch, and would go on with half of it,
+                which is another training than the one that was asked for.
+        """
+        if self.batch_size != self.settings.batch_size:
+            raise MemoryError(f"batch_size {self.settings.batch_size}")
         seed = self.settings.seed * _SEED_STRIDE + self.epoch
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - ultralytics draws from it

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.errors import RunError
 from pipeline.models.detector import load_network, require_quiet
+from pipeline.models.memory import is_out_of_memory
 from pipeline.models.specs import Epoch, FineTuning
 
 
@@ -41,7 +43,7 @@ def fine_tune(
 
     Raises:
         InputError: weights that can't be loaded.
-        RunError: the loss became infinite.
+        RunError: the loss became infinite; memory doesn't hold a batch.
     """
     require_quiet()
     if settings.weights is not None:
@@ -52,7 +54,16 @@ def fine_tune(
     before = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True) if state else None
     trainer = FineTuner(images, names, settings, on_epoch, before)
     torch.set_num_threads(settings.threads)  # after ultralytics has set its own number
-    trainer.train()
+    try:
+        trainer.train()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"training: no memory for a batch of {settings.batch_size} images of "
+            f"{settings.image_size} px; take a smaller batch_size or image_size, or a machine or "
+            "GPU with more memory"
+        ) from None
     return trainer.checkpoint()
 
 

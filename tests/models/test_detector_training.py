@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.models.detector import Detector, load_network
 from pipeline.models.detector_training import fine_tune, mean_average_precision
 from pipeline.models.specs import DetectorSettings, Epoch, FineTuning
@@ -195,3 +195,23 @@ def test_precision_of_perfect_of_absent_and_of_a_class_never_found() -> None:
     first = both == 0
     value = mean_average_precision(ones[first] > 0, ones[first], both[first], both)
     assert value == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_that_finds_no_memory_is_told_instead_of_halved(
+    batch: int, tmp_path: Path, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what a GPU says where its memory ends; the first half of a batch would find room."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    loss = DetectionModel.loss
+
+    def with_little_memory(model: DetectionModel, images: dict[str, torch.Tensor]) -> object:
+        if len(images["img"]) > batch / 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return loss(model, images)
+
+    monkeypatch.setattr(DetectionModel, "loss", with_little_memory)
+    how = settings(tiny_models.detector, batch_size=batch)
+    with pytest.raises(RunError, match=rf"no memory for a batch of {batch} images of {SIZE} px"):
+        train(tmp_path, how)
