@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check unit unit-on-ray unit-without-ray acceptance bench docs reference lock clean
+# Tests tell GPUs that aren't there; where there are some, only those marked `gpu` see them.
+ON_CPUS := CUDA_VISIBLE_DEVICES= $(BIN)/
+
+.PHONY: demo test check unit unit-on-ray unit-without-ray unit-on-gpu acceptance bench docs reference lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python jobs/demo.py $(DEMO)
@@ -28,18 +31,23 @@ else
 unit: $(INSTALLED)
 	if $(BIN)/python -m tests.side_by_side; then jobs=2; else jobs=1; fi; \
 	$(MAKE) --no-print-directory --keep-going --jobs=$$jobs unit-on-ray unit-without-ray
+	$(MAKE) --no-print-directory unit-on-gpu
 endif
 
 unit-on-ray: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and ray"
+	$(ON_CPUS)python -m pytest -m "not slow and ray and not gpu"
 
 unit-without-ray: $(INSTALLED)
-	$(BIN)/coverage run -m pytest -m "not slow and not ray"
+	$(ON_CPUS)coverage run -m pytest -m "not slow and not ray and not gpu"
 	$(BIN)/coverage report --fail-under=95
+
+unit-on-gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and gpu"
 
 # The same checks at their full size.
 acceptance: $(INSTALLED)
-	$(BIN)/python -m pytest --timeout=1800 $(TESTS)
+	$(ON_CPUS)python -m pytest --timeout=1800 -m "not gpu" $(TESTS)
+	$(BIN)/python -m pytest --timeout=1800 -m gpu
 
 # Every measurement of docs/speed.md, as ratios, into bench.json; BENCH names sections, or --short.
 bench: $(INSTALLED)

@@ -154,6 +154,8 @@ def one_batch(found: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
 def main() -> None:
     """Reads a task from stdin and prints what it took."""
     done, seconds = timed_loop(Task(**json.load(sys.stdin)))
+    if not done:
+        raise SystemExit("too few images: the first two batches are not measured")
     print(json.dumps({"images": done, "seconds": seconds}))
 
 

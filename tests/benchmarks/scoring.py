@@ -33,11 +33,17 @@ COMMIT_ROWS = 32
 FROM, UNTIL = 0.25, 0.65
 # By itself Ray's store has room for some thousand decoded images: all of a small archive would be
 # decoded while models load. With room for fewer blocks than these, networks wait for images. Ray
-# Data fills half of it, and each of a few actors and tasks has a block or two.
-STORED_BLOCKS, BLOCK_ROWS = 20, 32
-AHEAD_BLOCKS = STORED_BLOCKS // 2 + 4
-# Images for which as much is left.
-LEAST_IMAGES = round(AHEAD_BLOCKS * BLOCK_ROWS / (1 - UNTIL))
+# Data fills half of it, and each core's actor and task have a block each.
+CORES = len(os.sched_getaffinity(0))
+STORED_BLOCKS, BLOCK_ROWS = 10 * CORES, 32
+AHEAD_BLOCKS = STORED_BLOCKS // 2 + 2 * CORES
+# Of a plain loop on each core, behind those that warm it up.
+LOOP_BATCHES = 16
+# Images for which as much is left, and so many batches of each loop.
+LEAST_IMAGES = max(
+    round(AHEAD_BLOCKS * BLOCK_ROWS / (1 - UNTIL)),
+    round(CORES * LOOP_BATCHES * BATCH / (UNTIL - FROM)),
+)
 
 
 @dataclass(frozen=True)
@@ -202,16 +208,15 @@ def compare(
     kind: str = "jpeg",
 ) -> list[Ratio]:
     """The job against a plain loop, a DataLoader with workers, and a plain loop on each core."""
-    cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="linescore-bench-") as folder:
         found = plant(Path(folder), images, side, kind)
         given = (found, fit(found, letterboxed, precision), letterboxed, precision)
         others: dict[str, Callable[[], float]] = {
-            f"bare loop, {cores} threads": lambda: loop_speed(*given, threads=cores, workers=0),
-            f"DataLoader, {cores} workers": lambda: loop_speed(
-                *given, threads=cores, workers=cores
+            f"bare loop, {CORES} threads": lambda: loop_speed(*given, threads=CORES, workers=0),
+            f"DataLoader, {CORES} workers": lambda: loop_speed(
+                *given, threads=CORES, workers=CORES
             ),
-            f"{cores} bare loops, a thread each": lambda: loops_speed(*given, cores),
+            f"{CORES} bare loops, a thread each": lambda: loops_speed(*given, CORES),
         }
         return in_turns_with(
             lambda: own_speed(found, given[1], settings, small_store(letterboxed)),
