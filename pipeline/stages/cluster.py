@@ -211,7 +211,7 @@ def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict
         InputError: given shares leave no GPU to a pool whose own is open, which would compute on
             CPUs without a word.
     """
-    sizes = {name: pool.size or _size(name, len(pools), cpus, gpus) for name, pool in pools.items()}
+    sizes = {name: pool.size or _size(name, pools, cpus, gpus) for name, pool in pools.items()}
     cpu_share = _share(
         [(sizes[name], pool.num_cpus) for name, pool in pools.items()], cpus - TASK_CPUS
     )
@@ -233,12 +233,18 @@ def share_out(pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> dict
     }
 
 
-def _size(name: str, pools: int, cpus: float, gpus: float) -> int:
-    if gpus:
+def _size(name: str, pools: Mapping[str, PoolConfig], cpus: float, gpus: float) -> int:
+    pool = pools[name]
+    if gpus and pool.num_gpus != 0:
         return int(gpus)
     if name == FUSED:
-        return max(1, round(cpus * (1 - _DECODING)))
-    return max(1, int((cpus - TASK_CPUS) // (pools + 1)))  # decoding gets as much as a pool
+        size = round(cpus * (1 - _DECODING))
+    else:
+        size = int((cpus - TASK_CPUS) // (len(pools) + 1))  # decoding gets as much as a pool
+    if gpus and pool.num_cpus is not None:
+        # Beside the pools on GPUs, whose actors hold CPUs as well, so many as surely find room.
+        size = min(size, int((cpus - TASK_CPUS) // (len(pools) * pool.num_cpus)))
+    return max(1, size)
 
 
 def _share(pools: list[tuple[int, float | None]], available: float) -> float:

@@ -168,7 +168,7 @@ def carried_over(
         labelled: images that people labelled: what they left open stays open.
 
     Returns:
-        The rows in the same order, and the URIs of those whose truth changed.
+        The rows by category and image, and the URIs of those whose truth changed.
     """
     # Columns as a whole: a row as Python's objects takes a kilobyte.
     ids = rows.column("image_id")

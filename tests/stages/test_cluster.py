@@ -105,6 +105,18 @@ def test_sizes_left_open_follow_the_machine(cpus: int, gpus: int, size: int) -> 
     assert {plan.size for plan in plans.values()} == {size}
 
 
+def test_a_pool_kept_on_the_cpus_has_as_many_actors_as_without_any_gpu() -> None:
+    pools = {name: PoolConfig() for name in NAMES} | {"classifier": PoolConfig(num_gpus=0)}
+    plans = share_out(pools, 16, 1)
+    assert {name: plan.size for name, plan in plans.items()} == {
+        "detector": 1,
+        "features": 1,
+        "classifier": 3,
+    }
+    assert plans["detector"].num_gpus == plans["features"].num_gpus == 0.5
+    assert share_out({FUSED: PoolConfig(num_gpus=0)}, 16, 2)[FUSED].size == 14
+
+
 @pytest.mark.parametrize(("cpus", "size"), [(2, 2), (3, 3), (4, 4), (8, 7), (16, 14)])
 def test_one_pool_of_all_models_leaves_what_decoding_needs(cpus: int, size: int) -> None:
     plans = share_out({FUSED: PoolConfig()}, cpus, 0)
