@@ -172,8 +172,9 @@ def _errors() -> str:
         (
             "# Error types",
             "`error_type` in the table `errors`: why an image has no scores. Those marked "
-            "*unreachable* count against `max_unreachable`, as in an outage, and a run that "
-            "continues tries them again.",
+            "*unreachable* count against `max_unreachable`, as in an outage, but for images that "
+            "could not be read when they were indexed either, and a run that continues tries them "
+            "again.",
             table(("error type", "unreachable", "meaning"), rows),
         )
     )

@@ -86,7 +86,8 @@ class FitConfig(Section):
     """What is refused."""
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
-    more the job stops, as in an outage, and the same command tries them again."""
+    more the job stops, as in an outage, and the same command tries them again. Those that could not
+    be read when they were indexed don't count."""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """What the networks compute in: auto takes bfloat16 for those whose scores it keeps, on a
     machine with hardware for it. A bundle is scored on machines that have its precision."""
@@ -156,7 +157,8 @@ class ScoreConfig(Section):
     """What is refused."""
     max_unreachable: float = Field(default=0.2, ge=0, le=1)
     """Share of the images whose files may be missing, denied or unreadable, beyond a handful; with
-    more the job stops, as in an outage, and the same command tries them again."""
+    more the job stops, as in an outage, and the same command tries them again. Those that could not
+    be read when they were indexed don't count."""
     pools: PoolsConfig = PoolsConfig()
     """Sizes of the actor pools."""
     fuse_models: bool | None = None

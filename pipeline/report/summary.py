@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.report.quality import auroc_by_category
+from pipeline.tables.layout import NOT_UTF8
 from pipeline.tables.runs import load_table
 
 # Examples shown of a list of files; the whole list is the report's.
@@ -39,8 +40,11 @@ def index_summary(report: Mapping[str, Any]) -> str:
         lines.append(f"{report['labelled']} images have labels that people gave")
     if report["duplicates"]:
         lines.append(f"{report['duplicates']} files repeat a content: see duplicate_uris")
+    unnamed = [s["uri"] for s in report["stray"] if s["reason"] == NOT_UTF8]
+    others = [f"{s['uri']} ({s['reason']})" for s in report["stray"] if s["reason"] != NOT_UTF8]
+    lines += _note("stray files, left out", others)
     lines += _note(
-        "stray files, left out", [f"{s['uri']} ({s['reason']})" for s in report["stray"]]
+        "warning: images left out, their paths are not UTF-8; rename the files or folders", unnamed
     )
     lines += _note("warning: copies with other labels", report["label_conflicts"])
     lines += _note("warning: defect images without a mask", report["missing_masks"])

@@ -19,17 +19,22 @@ class OutageGuard:
     ) -> None:
         """Allows `share` of the images, beyond a handful; `says` what it may be, and is left."""
         self._images, self._share, self._says = images, share, says
-        self._most = max(_LOST_FILES, int(share * images))
         self._unreachable = 0
 
-    def add(self, unreachable: int) -> None:
+    def add(self, unreachable: int, unread: int = 0) -> None:
         """Counts one commit's files that were missing, denied or unreadable.
+
+        Args:
+            unreachable: images whose file could be read when it was indexed.
+            unread: images whose file could not: they are no sign of an outage, and would be one
+                every night. The share is taken of the others.
 
         Raises:
             RunError: they are more than `max_unreachable` allows.
         """
         self._unreachable += unreachable
-        if self._unreachable > self._most:
+        self._images -= unread
+        if self._unreachable > max(_LOST_FILES, int(self._share * self._images)):
             raise RunError(
                 f"max_unreachable: the files of {self._unreachable} images are missing, denied or "
                 f"unreadable, more than {self._share:g} of {self._images}: {self._says}; when "

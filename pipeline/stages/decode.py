@@ -38,6 +38,7 @@ MANIFEST_COLUMNS = [
     "group_id",
     "defect_type",
     "is_defect",
+    "index_error",
 ]
 
 

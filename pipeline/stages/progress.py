@@ -128,6 +128,6 @@ def watch(commits: Dataset, progress: Progress, outage: OutageGuard) -> None:
                 for row in summary.to_pylist():
                     progress.add(row["scored"], row["failed"])
                     progress.measure(row)
-                    outage.add(row["unreachable"])
+                    outage.add(row["unreachable"], row["unread"])
     finally:
         progress.close()

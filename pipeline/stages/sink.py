@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.scoring.rows import (
     detection_rows,
@@ -15,7 +16,7 @@ from pipeline.scoring.rows import (
 )
 from pipeline.stages.timing import bytes_read, spent_in_blocks, spent_on
 from pipeline.tables.ledger import Commit, Work, commit_tables
-from pipeline.tables.schemas import ERRORS, FEATURES
+from pipeline.tables.schemas import ERRORS, FEATURES, UNREACHABLE_ERRORS
 
 _COUNT = pa.struct([("category", pa.string()), ("error_type", pa.string()), ("images", pa.int64())])
 _SPENT = pa.struct([("stage", pa.string()), ("seconds", pa.float64()), ("images", pa.int64())])
@@ -24,6 +25,7 @@ SUMMARY = pa.schema(
         ("scored", pa.int64()),
         ("failed", pa.int64()),
         ("unreachable", pa.int64()),
+        ("unread", pa.int64()),
         ("bytes", pa.int64()),
         ("counts", pa.list_(_COUNT)),
         ("spent", pa.list_(_SPENT)),
@@ -56,12 +58,18 @@ def commit_block(
 def summary(commit: Commit, rows: pa.Table) -> pa.Table:
     """What the driver is told of a commit.
 
+    `unread` are the images whose file could not be read when it was indexed; `unreachable` has
+    none of them.
+
     Args:
         commit: the commit.
         rows: what it was made of: `counts` has its images by category and error (null: none),
             `spent` the seconds of its stages, block by block.
     """
     told = {name: len(getattr(commit, name)) for name in ("scored", "failed", "unreachable")}
+    unread = rows.column("error_type").filter(pc.is_valid(rows.column("index_error")))
+    told["unreachable"] -= pc.sum(pc.is_in(unread, pa.array(UNREACHABLE_ERRORS))).as_py() or 0
+    told["unread"] = len(unread)
     writing = [spent for spent in commit.work.spent if spent.stage == "commit"]
     spent = [asdict(one) for one in (*spent_in_blocks(rows), *writing)]
     row = told | {"bytes": commit.work.bytes, "counts": _counts(rows), "spent": spent}

@@ -37,6 +37,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 LIST_SUFFIXES = (".csv", ".parquet")
 GOOD = "good"
+# Of these strays people have to know: they are lacking until somebody renames them.
+NOT_UTF8 = "images whose path is not UTF-8: rename the file or folder"
 _SPLITS = ("train", "validation", "test")
 _MASKS = "ground_truth"
 # Columns of a list that are carried into the manifest when they are there.
@@ -94,8 +96,11 @@ def list_source(source: str, layout: str = "auto", category: str | None = None) 
         category: category of images that have none of their own.
 
     Raises:
-        InputError: the source isn't there, holds no image, or has another layout.
+        InputError: the source isn't there, holds no image, has another layout, or a path that
+            isn't UTF-8.
     """
+    if (told := _printable(source)) != source:
+        raise InputError(f"source: {told}: its path is not UTF-8, as URIs are; rename it")
     if layout == "list" or (layout == "auto" and source.lower().endswith(LIST_SUFFIXES)):
         return _read_list(source, category)
     with storage.errors_for(source, "source"):
@@ -110,9 +115,11 @@ def list_source(source: str, layout: str = "auto", category: str | None = None) 
     else:
         listing = _mvtec_listing(source, files, stray)
     if not listing.entries:
+        unnamed = [uri for uri, reason in stray if reason == NOT_UTF8]
+        hint = f"; {len(unnamed)} of them, as {unnamed[0]}, are {NOT_UTF8}" if unnamed else ""
         raise InputError(
             f"source: {source}: holds no image in the layout {layout!r} "
-            f"({len(files)} image files, {len(stray)} others were seen)"
+            f"({len(files)} image files, {len(stray)} others were seen){hint}"
         )
     return listing
 
@@ -131,7 +138,7 @@ def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
     found = sorted(fs.find(root, detail=True).items()) if remote else _local_files(root)
     for path, info in found:
         relative = path[len(root) :].strip("/")
-        uri = scheme + path
+        uri = scheme + _printable(path)
         if any(part.startswith(".") for part in relative.split("/")):
             stray.append((uri, "hidden"))
         elif info["type"] == "directory":
@@ -140,27 +147,40 @@ def _walk(source: str) -> tuple[list[Entry], list[tuple[str, str]]]:
             stray.append((uri, "no regular file"))
         elif os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
             stray.append((uri, "no image suffix"))
+        elif uri != scheme + path:
+            stray.append((uri, NOT_UTF8))
         else:
             entries.append(_entry(uri, info))
     return entries, stray
 
 
+def _printable(path: str) -> str:
+    """A path as text; what isn't UTF-8 in it, lone surrogates to Python, as escaped bytes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _local_files(root: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every file below a folder, and links to folders, sorted, as fsspec's `find` tells them.
 
-    fsspec leaves out sub-folders that it can't read, without a word.
+    fsspec leaves out sub-folders that it can't read, without a word. Here only one that vanished
+    since its parent was listed is passed over.
     """
+    before = os.stat(root)  # noqa: PTH116
+
+    def not_listed(error: OSError) -> None:
+        vanished = isinstance(error, FileNotFoundError | NotADirectoryError)
+        # Where the source itself vanished or was unmounted, all of its folders are gone.
+        gone = error.filename == root or not os.path.samestat(before, os.stat(root))  # noqa: PTH116
+        if gone or not vanished:
+            raise error
+
     found: list[str] = []
-    for folder, folders, names in os.walk(root, onerror=_raise):
+    for folder, folders, names in os.walk(root, onerror=not_listed):
         found += (os.path.join(folder, name) for name in names)  # noqa: PTH118
         inner = (os.path.join(folder, name) for name in folders)  # noqa: PTH118
         found += (path for path in inner if os.path.islink(path))  # noqa: PTH114
     # Each is looked at when its turn comes: a million's states at once are 300 MB.
     return ((path, _local_info(path)) for path in sorted(found))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _local_info(path: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipeline.tables import storage
 from pipeline.tables.earlier import read_earlier
 from pipeline.tables.manifest import write_manifest
 from pipeline.tables.schemas import MANIFEST
-from tests.conftest import write_archive
+from tests.conftest import run_job, write_archive
 from tests.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.s3_server import access_to, files_below, new_bucket
 
@@ -182,6 +182,36 @@ def test_files_that_can_be_listed_and_not_read_are_an_outage(archive: Path, tmp_
     for number in range(14):
         (away / f"{number}.png").write_bytes(b"back %d" % number)
     assert index(archive, tmp_path, since="plant")["unreadable"] == []
+
+
+def test_an_image_whose_path_is_not_utf8_is_left_out_and_told(
+    cluster: str, archive: Path, tmp_path: Path
+) -> None:
+    names = [b"bolt/train/good/\xfc.png", b"gr\xf6sse/train/good/0.png", b"a.txt", b"b.txt"]
+    for name in (*names, b"c.txt", b"\xfc.txt"):
+        file = os.path.join(os.fsencode(archive), name)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        shutil.copy(archive / "bolt/train/good/000.png", file)
+    settings = (f"source={archive}", f"store={tmp_path / 'store'}", "name=m")
+    done = run_job("index", *settings, address=cluster)
+    assert done.returncode == 0, done.stderr
+    told = next(line for line in done.stdout.splitlines() if "not UTF-8" in line)
+    assert told.startswith("2 warning: images left out")
+    assert f"{archive}/bolt/train/good/\\xfc.png, {archive}/gr\\xf6sse/train/good/0.png" in told
+    assert "4 stray files, left out: " in done.stdout
+    report = index(archive, tmp_path, name="m")
+    assert rows(report).num_rows == 16
+    assert f"{archive}/\\xfc.txt" in [stray["uri"] for stray in report["stray"]]
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(archive / "bolt/train/good/000.png", os.path.join(os.fsencode(alone), b"\xfc.png"))
+    for source in (str(alone), f"{archive}/gr\udcf6sse"):
+        done = run_job("index", f"source={source}", *settings[1:], address=cluster)
+        assert done.returncode == 2
+        assert "not UTF-8" in done.stderr
+        assert "rename" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

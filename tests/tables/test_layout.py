@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
-from pipeline.tables.layout import Listing, defect_images, list_source
+from pipeline.tables.layout import NOT_UTF8, Listing, defect_images, list_source
+from tests.conftest import printed_by
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,6 +159,46 @@ def test_a_sub_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> 
     assert "locked" in done.stdout
 
 
+# The folder is listed right after its parent was, or the last of them; then somebody moves it.
+MOVE_THEN_LIST = """
+import os, sys
+from pipeline.errors import InputError
+from pipeline.tables.layout import list_source
+source, listed, moved, then = sys.argv[1:]
+def move(event, found):
+    if event == "os.scandir" and found[0] == listed and os.path.exists(moved):
+        os.rename(moved, source + "-aside")
+        if then == "folder":
+            os.mkdir(moved)
+        if then == "file":
+            open(moved, "w").close()
+sys.addaudithook(move)
+try:
+    print(*(entry.uri for entry in list_source(source).entries))
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("then", ["nothing", "file"])
+def test_a_sub_folder_that_vanishes_while_it_is_listed_is_passed_over(
+    tmp_path: Path, then: str
+) -> None:
+    root = fill(tmp_path / "archive", {"a/1.png", "b/2.png", "b/deeper/3.png", "c/4.png"})
+    said = printed_by(MOVE_THEN_LIST, str(root), f"{root}/b", f"{root}/b", then)
+    assert (tmp_path / "archive-aside/deeper/3.png").exists()
+    assert said.split() == [f"{root}/a/1.png", f"{root}/c/4.png"]
+
+
+@pytest.mark.parametrize(("listed", "then"), [("", "nothing"), ("/b", "nothing"), ("/b", "folder")])
+def test_a_source_that_vanishes_while_it_is_listed_is_an_error(
+    tmp_path: Path, listed: str, then: str
+) -> None:
+    root = fill(tmp_path / "archive", {"a/1.png", "b/2.png"})
+    said = printed_by(MOVE_THEN_LIST, str(root), f"{root}{listed}", str(root), then)
+    assert said.startswith(f"source: {root}: there is no such file or folder")
+
+
 def test_one_categorys_own_folder(tmp_path: Path) -> None:
     fill(tmp_path, MVTEC | MASKS)
     for source in (f"{tmp_path}/bolt", f"{tmp_path}/bolt/"):
@@ -183,6 +225,48 @@ def test_names_with_spaces_and_other_letters(tmp_path: Path) -> None:
     }  # fmt: skip
     for entry in listing.entries:
         assert storage.read_bytes(entry.uri).decode() == entry.uri.removeprefix(f"{root}/")
+
+
+# Latin-1 names, as an old Windows share or a camera writes them.
+LATIN = {
+    b"gr\xf6sse/train/good/0.png": "gr\\xf6sse/train/good/0.png",
+    b"bolt/train/good/\xfc.png": "bolt/train/good/\\xfc.png",
+    b"bolt/ground_truth/dent/\xfc_mask.png": "bolt/ground_truth/dent/\\xfc_mask.png",
+}
+LATIN_NOTES = {
+    b"bolt/\xfc.txt": ("bolt/\\xfc.txt", "no image suffix"),
+    b"bolt/.\xfc.png": ("bolt/.\\xfc.png", "hidden"),
+}
+
+
+def fill_bytes(root: Path, names: Iterable[bytes]) -> None:
+    for name in names:
+        file = os.path.join(os.fsencode(root), name)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        with open(file, "wb") as opened:
+            opened.write(name)
+
+
+def test_a_path_that_is_not_utf8_is_told_in_letters_that_can_be_printed(tmp_path: Path) -> None:
+    root = fill(tmp_path / "größe", MVTEC | MASKS)
+    fill_bytes(root, [*LATIN, *LATIN_NOTES])
+    listing = list_source(str(root))
+    assert {entry.uri for entry in listing.entries} == {f"{root}/{name}" for name in MVTEC}
+    assert dict(listing.stray) == {
+        **{f"{root}/{name}": NOT_UTF8 for name in LATIN.values()},
+        **{f"{root}/{name}": reason for name, reason in LATIN_NOTES.values()},
+    }
+    json.dumps(listing.stray, ensure_ascii=False).encode()  # as a report is written
+
+
+def test_where_no_path_is_utf8_the_refusal_says_so(tmp_path: Path) -> None:
+    fill_bytes(tmp_path, LATIN)
+    said = refusal(tmp_path)
+    assert NOT_UTF8 in said
+    assert "3 of them, as " in said
+    assert "\\xfc" in said
+    said = refusal(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"gr\xf6sse")))
+    assert said == f"source: {tmp_path}/gr\\xf6sse: its path is not UTF-8, as URIs are; rename it"
 
 
 def test_the_order_does_not_depend_on_the_order_of_writing(tmp_path: Path) -> None:
