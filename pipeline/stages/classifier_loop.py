@@ -19,6 +19,7 @@ from pipeline.models.defect_net import DefectNet
 from pipeline.models.epochs import Attempt, EpochSettings, Progress, Team
 from pipeline.models.resnet import fix_arithmetic
 from pipeline.models.weights import state_from_bytes, state_to_bytes
+from pipeline.stages.cards import take_own_cards
 from pipeline.stages.classifier_failures import Failures
 from pipeline.stages.classifier_images import ImageSettings, WorkerImages
 from pipeline.stages.classifier_plan import FIXED, Fit
@@ -118,6 +119,7 @@ class _Worker:
         self.team = this_team()
         self.failures = Failures(settings.images.images, settings.max_unreachable)
         self._state = state_from_bytes(ray.get(settings.weights), "weights")
+        take_own_cards()
         self._device = ray.train.torch.get_device()
         shard = ray.train.get_dataset_shard(IMAGES)
         self._images = WorkerImages(shard, settings.images, self._net, self.failures)

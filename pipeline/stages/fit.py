@@ -22,7 +22,7 @@ from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
 from pipeline.scoring.rows import failed_rows, fill_columns, usable_rows, without_value
-from pipeline.stages.cards import keep_to_own_cards
+from pipeline.stages.cards import take_own_cards
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, elsewhere, plan_pools
 from pipeline.stages.columns import unpack
@@ -227,7 +227,7 @@ class FitActor:
         from pipeline.models.weights import state_from_bytes
 
         weights, layout, batch, threads, precision = settings
-        keep_to_own_cards()
+        take_own_cards()
         keep_freed_memory()
         fix_arithmetic(threads)
         if missing := lacking({"features": precision}):

@@ -15,7 +15,7 @@ from pipeline.scoring.bundle import Bundle, open_bundle
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import as_errors, box_rows, spread, without_value
 from pipeline.stages.attempts import attempt
-from pipeline.stages.cards import keep_to_own_cards
+from pipeline.stages.cards import take_own_cards
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
 from pipeline.stages.timing import timed_actor
@@ -45,8 +45,11 @@ class ActorSettings:
         """The bundle on this node, in a process that is settled for networks.
 
         The driver has verified the bundle where the disk is shared.
+
+        Raises:
+            InputError: Ray gave this actor a GPU that PyTorch can't use.
         """
-        keep_to_own_cards()
+        take_own_cards()
         keep_freed_memory()
         return open_bundle(self.bundle, "", verify=storage.is_remote(self.bundle))
 
@@ -155,8 +158,9 @@ def in_memory(
         RunError: no image finds room, not even a black one: it isn't the images.
     """
     kept = np.arange(len(present))
-    # A worker that memory's end killed said nothing: its work is tried in smaller batches.
-    with halved_batches(attempt()):
+    # A worker that memory's end killed said nothing: its work is tried in smaller batches. Not yet
+    # after one death, which may be that of a node: other batches give other last bits.
+    with halved_batches(max(0, attempt() - 1)):
         while True:
             try:
                 some = images if len(kept) == len(images) else images[kept]

@@ -18,7 +18,7 @@ from pipeline.scoring.train_detector import (
     model_places,
     train_detector,
 )
-from pipeline.stages.cards import keep_to_own_cards
+from pipeline.stages.cards import take_own_cards
 from pipeline.stages.cluster import TASK_CPUS, connected, plan_pools
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.worker_errors import plain_errors
@@ -143,7 +143,7 @@ def _start(function: Any, arguments: tuple[Any, ...], wanted: PoolConfig) -> Any
 
 
 def _on_own(function: Any, *arguments: Any) -> Any:
-    keep_to_own_cards()
+    take_own_cards()
     return function(*arguments)
 
 

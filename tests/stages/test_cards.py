@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.stages.cards import keep_to_own_cards
 from tests.conftest import TinyModels, TinyStore, printed_by
@@ -30,7 +34,10 @@ bundle = sys.argv[1]
 class Actor:
     def __init__(self, bundle):
         self.before = visible()
-        ActorSettings(bundle, 1, ()).open()
+        if self.before == "0,1":
+            ActorSettings(bundle, 1, ()).open()
+        else:
+            keep_to_own_cards()
     def seen(self):
         return self.before, visible()
 
@@ -67,9 +74,45 @@ def on(share):
 print(on(0), on(0.5)[1], on(1)[1])
 print(ray.get(ray.remote(num_cpus=0, max_calls=1)(task).remote()))
 fitting = ray.remote(num_cpus=0)(Fitting).remote(sys.argv[2])
-training = [_start(visible, (), PoolConfig(size=1, num_cpus=1, num_gpus=n)) for n in (0, 1)]
-print(repr(ray.get(fitting.seen.remote())), *map(repr, ray.get(training)))
+training = _start(visible, (), PoolConfig(size=1, num_cpus=1, num_gpus=0))
+print(repr(ray.get(fitting.seen.remote())), repr(ray.get(training)))
 print(*packed)
+"""
+
+# Every kind of worker that computes on GPUs, given one that isn't there.
+WITHOUT_A_CARD = """
+import json, sys
+import ray
+from pipeline.config import PoolConfig, ScoreConfig
+from pipeline.models.specs import FeatureLayout
+from pipeline.stages.fit import FitActor
+from pipeline.stages.score import run_score
+from pipeline.stages.train_detector import _start
+
+ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+
+class Fitting:
+    def __init__(self, weights):
+        layout = FeatureLayout(("layer2",), (2,), ("layer2",))
+        FitActor((ray.put(open(weights, "rb").read()), layout, 2, 1, "float32"))
+    def done(self):
+        return "computed"
+
+def told(work):
+    try:
+        return repr(work())
+    except Exception as error:
+        return type(error).__name__ + ": " + str(error)
+
+fitting = ray.remote(num_cpus=0, num_gpus=1)(Fitting).remote(sys.argv[2])
+training = _start(lambda: "computed", (), PoolConfig(size=1, num_cpus=1, num_gpus=1))
+config = ScoreConfig.model_validate_json(sys.argv[1])
+for work in (
+    lambda: ray.get(fitting.done.remote()),
+    lambda: ray.get(training),
+    lambda: run_score(config),
+):
+    print("told", json.dumps(told(work)))
 """
 
 
@@ -82,9 +125,25 @@ def test_an_actor_without_a_gpu_sees_none_of_its_nodes(
     # The first of each pair is what Ray leaves by itself: without it this module isn't needed.
     assert actors == "('0,1', '') 0 1"
     assert task == "('0,1', '')"
-    assert others == "'' '' '0'"
+    assert others == "'' ''"
     # Why several GPUs have fused pools by themselves: both actors of the first lie on one card.
     assert packed == "0 0 0 1"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use this machine's GPU")
+def test_a_gpu_that_pytorch_cannot_use_is_refused_instead_of_a_night_on_the_processor(
+    tiny_store: TinyStore, tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    config = tiny_store.score_config(tmp_path, run_id="r")
+    given = config.model_dump_json(exclude_unset=True), str(tiny_models.backbone)
+    found = printed_by(WITHOUT_A_CARD, *given, timeout=160, CUDA_VISIBLE_DEVICES="0,1")
+    told = [json.loads(line[5:]) for line in found.splitlines() if line.startswith("told ")]
+    assert len(told) == 3
+    for one in told:
+        assert re.search(r"ray: GPU [01] of .* PyTorch can't use it", one)
+        assert "give the pool num_gpus=0" in one
+    assert told[-1].startswith("InputError: ray: GPU")
+    assert not (tmp_path / "published").exists()
 
 
 def test_outside_of_a_worker_nothing_is_hidden(
