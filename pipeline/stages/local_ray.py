@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 
+from pipeline.errors import RunError
 from pipeline.stages.nodes import loopback_only
 
 log = logging.getLogger("linescore")
@@ -18,6 +20,9 @@ log = logging.getLogger("linescore")
 # What a worker takes to end is a fraction of it.
 _PATIENCE_S = 5.0
 _POLL_S = 0.02
+# What Ray raises where a machine can't start it: no place for its files, processes that don't come
+# or end at once, a /dev/shm that is too small.
+_CANT_START = (OSError, RuntimeError, ValueError, MemoryError, ray.exceptions.RayError)
 
 
 @contextmanager
@@ -31,9 +36,11 @@ def local_ray(cpus: int, **options: Any) -> Iterator[None]:
     Args:
         cpus: logical CPUs.
         options: of `ray.init`.
+
+    Raises:
+        RunError: this machine can't start one.
     """
-    with loopback_only():
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+    _start(cpus, options)
     try:
         yield
     finally:
@@ -42,6 +49,25 @@ def local_ray(cpus: int, **options: Any) -> Iterator[None]:
             ray.shutdown()
         finally:
             _end(processes)
+
+
+def _start(cpus: int, options: Mapping[str, Any]) -> None:
+    try:
+        with loopback_only():
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+    except Exception as error:
+        # What fails is said by the bare class too; a class of its own, as TypeError, is a bug.
+        if type(error) is not Exception and not isinstance(error, _CANT_START):
+            raise
+        first = next(iter(str(error).splitlines()), "no reason given")
+        folder = get_default_ray_temp_dir()
+        raise RunError(
+            f"ray: none could be started on this machine: {type(error).__name__}: {first}; look "
+            f"whether {folder} can be written (RAY_TMPDIR=FOLDER takes another place) and neither "
+            "its disk nor /dev/shm is full, and for too little memory or too few processes and "
+            f"open files (ulimit -a); Ray's own words are in {folder}/session_latest/logs. Or name "
+            "a running cluster: ray.address"
+        ) from None
 
 
 def _daemons() -> list[int]:

@@ -143,17 +143,26 @@ def _build_tables(run: Publication, commits: list[Commit], tally: Tally) -> list
 def _in_parallel(
     run_folder: str, plans: list[FilePlan], recovered: np.ndarray
 ) -> Iterator[PublishedFile | None]:
+    """Builds files a few at a time; when it raises, none is being written any more."""
     build = ray.remote(num_cpus=1)(build_file)
     nothing = np.empty(0, np.int64)
     pending: list[Any] = []
-    for plan in plans:
-        # An image has a score or an error, never both.
-        excluded = recovered if plan.table == "errors" else nothing
-        pending.append(build.remote(run_folder, plan, excluded))
-        if len(pending) >= _FILES_AT_ONCE:
+    try:
+        for plan in plans:
+            # An image has a score or an error, never both.
+            excluded = recovered if plan.table == "errors" else nothing
+            pending.append(build.remote(run_folder, plan, excluded))
+            if len(pending) >= _FILES_AT_ONCE:
+                yield result_of(pending.pop(0))
+        while pending:
             yield result_of(pending.pop(0))
-    for reference in pending:
-        yield result_of(reference)
+    except Exception:
+        # The next attempt, or whoever takes the run over, removes the folder that the others
+        # still write to. They are waited for: a cancelled writer leaves half a file, and its end
+        # isn't told. Ctrl-C doesn't wait; it ends the process, and Ray's workers with it.
+        if pending:
+            ray.wait(pending, num_returns=len(pending), fetch_local=False)
+        raise
 
 
 def _report(run: Publication, files: list[PublishedFile], making: dict[str, int]) -> dict[str, Any]:

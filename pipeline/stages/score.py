@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import ScoreConfig
+from pipeline.config import RayConfig, ScoreConfig
 from pipeline.errors import RunError
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.reuse.plan import ReusePlan
@@ -27,6 +27,7 @@ from pipeline.stages.scoring_run import (
     Work,
     facts_of,
     identity,
+    lacks_pools,
     leaning_of,
     open_work,
     pools_of,
@@ -34,6 +35,7 @@ from pipeline.stages.scoring_run import (
     sizes_of,
 )
 from pipeline.stages.sink import commit_block
+from pipeline.stages.worker_errors import driver_errors
 from pipeline.tables import storage
 from pipeline.tables.ledger import DamagedPartError, drop_commit, read_commits, remove_work
 from pipeline.tables.lock import RunLock, locked
@@ -61,19 +63,32 @@ def run_score(config: ScoreConfig) -> dict[str, Any]:
     Raises:
         InputError: something given is wrong, or another driver is at it; nothing was written.
         RunError: an image was lost or counted twice, parts kept being damaged, workers kept
-            dying, or another driver took the run over.
+            dying, the store failed, or another driver took the run over.
     """
-    work = open_work(config)
+    with driver_errors(f"store {config.store}"):
+        work = open_work(config)
+    with driver_errors(f"run {work.places.run_id}"):
+        return _finished(work)
+
+
+def _finished(work: Work) -> dict[str, Any]:
     if storage.exists(work.places.published):
         return _published_before(work)
     with locked(work.places.folder, f"run_id {work.places.run_id}") as lock:
         if storage.exists(work.places.published):
             return _published_before(work)  # by the driver that held the lock
         leaning = leaning_of(work)
+        rest = left_to_do(leaning, _tally(work, leaning).settled)
         if leaning.plan.skipped.all():
-            return _start(work, leaning, {}, lock)
-        with connected(work.config.ray):
-            return _start(work, leaning, pools_of(work, leaning), lock)
+            return _start(work, leaning, rest, lock)
+        with connected(_ray_for(work, rest)):
+            return _start(work, leaning, rest, lock)
+
+
+def _ray_for(work: Work, rest: np.ndarray) -> RayConfig:
+    """The cluster to ask for: to write the tables alone no node has to come."""
+    config = work.config.ray
+    return config if rest.any() else config.model_copy(update={"min_cpus": None, "min_gpus": None})
 
 
 def _published_before(work: Work) -> dict[str, Any]:
@@ -83,38 +98,54 @@ def _published_before(work: Work) -> dict[str, Any]:
     return report | {"already_published": True}
 
 
-def _start(
-    work: Work, leaning: Leaning, plans: dict[str, PoolPlan], lock: RunLock
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Start:
+    """How the command found its run.
+
+    Attributes:
+        rest: (N,) bool, in the order of the plan's images: those that are left.
+        plans: pools for them; none where no image is left.
+        resumed: the run had been begun before.
+        before: images that were committed already.
+    """
+
+    rest: np.ndarray
+    plans: dict[str, PoolPlan]
+    resumed: bool
+    before: int
+
+
+def _start(work: Work, leaning: Leaning, rest: np.ndarray, lock: RunLock) -> dict[str, Any]:
+    plans = pools_of(work, leaning, rest)
     resumed = start_or_continue(work.places, identity(work), facts_of(work, leaning, plans))
-    return _score_and_publish(work, leaning, plans, resumed, lock)
+    own = len(leaning.plan.skipped) - int(leaning.plan.skipped.sum())
+    left = int(rest.sum())
+    _announce(work, leaning, plans)
+    if resumed:
+        log.info("continuing: %d of %d images are committed already", own - left, own)
+    note_attempt(work.places, _attempt(plans, own - left))
+    metrics = RunMetrics("score", work.manifest.categories)
+    progress = Progress(left, work.config.progress_s, metrics=metrics, lock=lock)
+    start = _Start(rest, plans, resumed, own - left)
+    return _score_and_publish(work, leaning, start, progress, lock)
 
 
 def _score_and_publish(
-    work: Work, leaning: Leaning, plans: dict[str, PoolPlan], resumed: bool, lock: RunLock
+    work: Work, leaning: Leaning, start: _Start, progress: Progress, lock: RunLock
 ) -> dict[str, Any]:
-    own = len(leaning.plan.skipped) - int(leaning.plan.skipped.sum())
-    metrics = RunMetrics("score", work.manifest.categories)
-    progress = Progress(own, work.config.progress_s, metrics=metrics, lock=lock)
-    before = 0
+    rest, plans = start.rest, start.plans
     for attempt in range(_PUBLISH_TRIES):
-        if attempt == 0:
-            rest = left_to_do(leaning, _tally(work, leaning).settled)
-            before = own - int(rest.sum())
-            progress.total = own - before
-            metrics.left(progress.total)
-            _announce(work, leaning, plans)
-            if resumed:
-                log.info("continuing: %d of %d images are committed already", before, own)
-            note_attempt(work.places, _attempt(plans, before))
-        else:
-            rest = left_to_do(leaning, _tally(work, leaning).committed)
+        if attempt > 0:
+            # In place: whoever called holds the same array.
+            rest[:] = left_to_do(leaning, _tally(work, leaning).committed)
+            if lacks_pools(work, leaning, rest, plans):
+                plans = pools_of(work, leaning, rest)
         if rest.any():
             leaning, plans = _score(work, leaning, plans, progress, rest)
         try:
             facts = {
-                "resumed": resumed,
-                "committed_before": before,
+                "resumed": start.resumed,
+                "committed_before": start.before,
                 "scoring": progress.report(),
                 "pools": sizes_of(plans),
                 "environment": environment(),
@@ -207,8 +238,8 @@ def _score(
                 error.reason,
             )
             leaning = leaning.without(error.run_id)
-            plans = pools_of(work, leaning)
             rest = left_to_do(leaning, _tally(work, leaning).committed)
+            plans = pools_of(work, leaning, rest)
         else:
             return leaning, plans
 

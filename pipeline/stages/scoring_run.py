@@ -51,11 +51,27 @@ def leaning_of(work: Work) -> Leaning:
     return settle(work.config, Task(_terms(work), work.bundle.spec.anomaly_score), begun)
 
 
-def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
-    """Pools for the models that some image has to go through."""
-    plan = leaning.plan
-    sets = [int(value) for value in np.unique(plan.compute[~plan.skipped])]
-    names = [name for name in work.models if any(BITS[name] & value for value in sets)]
+def lacks_pools(
+    work: Work, leaning: Leaning, rest: np.ndarray, plans: Mapping[str, PoolPlan]
+) -> bool:
+    """Whether some image that is left, `rest` (N,) bool, needs a model that no pool holds."""
+    return FUSED not in plans and not plans.keys() >= set(_models_for(work, leaning, rest))
+
+
+def _models_for(work: Work, leaning: Leaning, rest: np.ndarray) -> list[str]:
+    sets = [int(value) for value in np.unique(leaning.plan.compute[rest])]
+    return [name for name in work.models if any(BITS[name] & value for value in sets)]
+
+
+def pools_of(work: Work, leaning: Leaning, rest: np.ndarray) -> dict[str, PoolPlan]:
+    """Pools for the models that some image that is left has to go through.
+
+    Args:
+        work: the run.
+        leaning: what it takes from others.
+        rest: (N,) bool, in the order of the plan's images: those that are left.
+    """
+    names = _models_for(work, leaning, rest)
     if not names:
         return {}
     config = work.config
@@ -64,7 +80,7 @@ def pools_of(work: Work, leaning: Leaning) -> dict[str, PoolPlan]:
         name: getattr(config.pools, name) for name in pool_names(tuple(names), fuse)
     }
     plans = plan_pools(_at_first(pools, config, len(names)), config.ray.resource_wait_s)
-    images = int(np.count_nonzero(plan.compute[~plan.skipped]))
+    images = int(np.count_nonzero(leaning.plan.compute[rest]))
     if not worth_measuring(pools, plans, images):
         return plans
     took = measured(
@@ -92,13 +108,20 @@ def _at_first(
     """The pools as they are without a measurement.
 
     Where models are fused for the sake of several GPUs, each has as many actors as it would have
-    with the models apart, so that one computes while another packs arrays or suppresses boxes.
+    with the models apart, so that one computes while another packs arrays or suppresses boxes;
+    half of the CPUs are decoding's.
     """
     if config.fuse_models is not None or FUSED not in pools or total_gpus() < 2:
         return pools
     if pools[FUSED].size is not None or pools[FUSED].num_gpus is not None:
         return pools
-    return {FUSED: pools[FUSED].model_copy(update={"size": models * total_gpus()})}
+    size = fused_size(models, free_cpus(), total_gpus())
+    return {FUSED: pools[FUSED].model_copy(update={"size": size})}
+
+
+def fused_size(models: int, cpus: float, gpus: int) -> int:
+    """Actors that hold all models, on several GPUs: as many on each, and at most one a model."""
+    return gpus * max(1, min(models, int(cpus / 2 / gpus)))
 
 
 def fused_by_itself(config: ScoreConfig) -> bool:

@@ -1,4 +1,4 @@
-"""What a worker raised for people, as itself, and its death as what to do next."""
+"""What a worker raised for people, as itself; its death, and a store's refusal, as what to do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import ray
 from pipeline.errors import InputError, RunError
 from pipeline.tables.ledger import DamagedPartError
 from pipeline.tables.lookup import DamagedTableError
+from pipeline.tables.store_errors import no_access
 
 # Where Ray Data's own words begin in the text of an error that a worker raised.
 _RAY_DATA_ADDS = "\nFailed to apply UDF transform"
@@ -43,6 +44,26 @@ def plain_errors() -> Iterator[None]:
         raise plain from None
 
 
+@contextmanager
+def driver_errors(what: str) -> Iterator[None]:
+    """Says what a store refuses the driver in the words for a worker that it refuses it.
+
+    Args:
+        what: what was being done, for the message.
+
+    Raises:
+        RunError: a file could not be read or written, or workers or nodes died.
+    """
+    try:
+        with plain_errors():
+            yield
+    except Exception as error:
+        words = _of_a_store(error)
+        if words is None:
+            raise
+        raise RunError(f"{what}: {words}; {_CONTINUES}") from None
+
+
 def result_of(reference: Any) -> Any:
     """A task's result; what it raised for people comes as itself, not wrapped by Ray."""
     with plain_errors():
@@ -56,9 +77,19 @@ def _raised(error: ray.exceptions.RayTaskError) -> Exception | None:
         return type(cause)(str(cause).split(_RAY_DATA_ADDS)[0])
     if isinstance(cause, InputError | RunError | DamagedPartError | DamagedTableError):
         return cause
-    if isinstance(cause, OSError):
-        return RunError(f"{_told(cause)}; {_CONTINUES}")
-    return None
+    words = _of_a_store(cause)
+    return RunError(f"{words}; {_CONTINUES}") if words else None
+
+
+def _of_a_store(error: BaseException) -> str | None:
+    """What a failure of a disk or store means; None: it is none, and a bug stays one."""
+    if isinstance(error, InputError | RunError):
+        return None
+    if access := no_access(error):
+        return access
+    if isinstance(error, PermissionError):
+        return f"{_told(error)}; check the rights of the user or role"
+    return _told(error) if isinstance(error, OSError) else None
 
 
 def _died(error: Exception) -> Exception:

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.models import card
+from pipeline.stages.scoring_run import fused_size
 from pipeline.stages.sizing import DECODE, Took, _taken, sizes_on_cards
 from tests.conftest import TinyStore, printed_by
 
@@ -134,6 +135,11 @@ def test_a_card_that_only_ray_knows_of_is_not_measured(monkeypatch: pytest.Monke
     assert _taken(lambda: lambda rows: rows, pa.table({"x": [1]}), 1, on_card=True) is None
 
 
+def test_fused_actors_leave_half_of_the_cpus_to_decoding() -> None:
+    assert [fused_size(3, cpus, 4) for cpus in (2, 8, 15, 16, 24, 96)] == [4, 4, 4, 8, 12, 12]
+    assert fused_size(2, 96, 2) == 4
+
+
 TOLD_OF_GPUS = """
 import json, os, sys
 from dataclasses import asdict
@@ -144,7 +150,7 @@ from pipeline.stages.chain import PoolStage
 from pipeline.stages.cluster import PoolPlan
 from pipeline.stages.scoring_run import leaning_of, open_work, pools_of, prepare_options
 
-ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=16, num_gpus=2, include_dashboard=False, log_to_driver=False)
 sizing.LEAST_IMAGES_ON_CARDS = 1
 known, asked = sizing.measured, []
 def measured(*given):
@@ -155,7 +161,9 @@ scoring_run.measured = measured
 def pools(**changes):
     config = ScoreConfig.model_validate(json.loads(sys.argv[1]) | changes)
     work = open_work(config)
-    return {name: asdict(plan) for name, plan in pools_of(work, leaning_of(work)).items()}
+    leaning = leaning_of(work)
+    plans = pools_of(work, leaning, ~leaning.plan.skipped)
+    return {name: asdict(plan) for name, plan in plans.items()}
 
 first = pools()
 given = pools(pools={"fused": {"size": 4}})

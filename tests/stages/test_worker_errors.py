@@ -1,4 +1,7 @@
-"""What workers raise for people comes as itself, their deaths as what to do, and bugs as bugs."""
+"""What workers raise for people comes as itself, their deaths as what to do, and bugs as bugs.
+
+The same of what a store refuses the driver.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from typing import Any
 
 import pytest
 import ray
+from botocore.exceptions import NoCredentialsError
 
 from pipeline.errors import InputError, RunError
 from pipeline.scoring.train_detector import ModelPlaces
 from pipeline.stages.train_detector import _await
-from pipeline.stages.worker_errors import plain_errors, result_of
+from pipeline.stages.worker_errors import driver_errors, plain_errors, result_of
 from pipeline.tables.ledger import DamagedPartError
 from pipeline.tables.patience import StoreAwayError
 
@@ -44,6 +48,12 @@ def raised_by(error: BaseException | None) -> Any:
             RunError,
             r"^OSError: \[Errno 28\] No space left on device; what is committed is safe, and the "
             "same command continues$",
+        ),
+        (
+            PermissionError(13, "Permission denied", "/store"),
+            RunError,
+            r"^PermissionError: \[Errno 13\] Permission denied: '/store'; check the rights of the "
+            "user or role; what is committed is safe, and the same command continues$",
         ),
         (None, RunError, "^ray: .*; what is committed is safe, and the same command continues$"),
     ],
@@ -96,3 +106,33 @@ def test_an_actors_constructor(problem: str, kind: type[Exception], says: str) -
 def test_what_is_no_workers_fault_goes_through() -> None:
     with pytest.raises(ZeroDivisionError), plain_errors():
         _ = 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            OSError(116, "Stale file handle"),
+            r"^run r: OSError: \[Errno 116\] Stale file handle; what",
+        ),
+        (
+            PermissionError("The token has expired."),
+            r"expired\.; check the rights of the user or role; ",
+        ),
+        (NoCredentialsError(), "^run r: no S3 credentials .*; what is committed is safe, and "),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_store_refuses_the_driver_is_said_in_the_same_words(
+    error: Exception, says: str
+) -> None:
+    with pytest.raises(RunError, match=says) as found, driver_errors("run r"):
+        raise error
+    assert found.value.__suppress_context__
+
+
+@pytest.mark.parametrize("error", [KeyError("mistyped"), InputError("bundle: is gone")])
+def test_the_drivers_bugs_and_bad_input_go_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as found, driver_errors("run r"):
+        raise error
+    assert found.value is error
