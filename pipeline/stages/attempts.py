@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import ray
+from ray.experimental import internal_kv
 
 # Tries of a task after the first, and lives of an actor: enough for a night of spot instances
 # that come and go, and an end to what kills every worker that touches it. Ray's own is for ever.
 TASK_RETRIES = 10
+# Of an actor's task. It ends with the actor, whose lives are counted; tries that reach no worker
+# count as well: seven were seen while one node went.
+ACTOR_TASK_RETRIES = 100
 # Exceptions of actors at model load, one after the other, before the model is to blame.
 INIT_DEATHS = 3
 
 
+# Of the tries of a task, in Ray's own store of small values.
+_TRIES = "linescore-tries-"
+
+
+@contextmanager
+def deaths_after_the_first() -> Iterator[int]:
+    """Workers that died over the present task after it was tried again; 0 outside of Ray.
+
+    A first death may be that of a node, and Ray counts tries that reached no worker as well, as
+    long as it doesn't know of it. So each try after the first is noted where it begins.
+    """
+    if not attempt():
+        yield 0
+        return
+    key = _TRIES + ray.get_runtime_context().get_task_id()
+    died = int(internal_kv._internal_kv_get(key) or 0)
+    internal_kv._internal_kv_put(key, str(died + 1))
+    try:
+        yield died
+    finally:
+        internal_kv._internal_kv_del(key)
+
+
 def attempt() -> int:
-    """Tries of the present task that ended with their worker: 0 at first, and outside of Ray."""
+    """Tries of the present task before this one: 0 at first, and outside of Ray.
+
+    Most ended with their worker; one may have reached none.
+    """
     if not ray.is_initialized():
         return 0
     # Ray tells it to nobody else; the version is pinned, and a test kills a worker to see it.

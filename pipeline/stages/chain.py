@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.ahead import BLOCKS_A_TASK, cut_few_blocks_ahead
-from pipeline.stages.attempts import INIT_DEATHS, TASK_RETRIES
+from pipeline.stages.attempts import ACTOR_TASK_RETRIES, INIT_DEATHS, TASK_RETRIES
 from pipeline.stages.block_stats import forget_blocks
 from pipeline.stages.cluster import COMMIT_CPUS, CUT_CPUS, DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
@@ -119,7 +119,7 @@ def build_chain(
             # One block; Ray Data insists on a number where a GPU is asked for.
             batch_size=plan.block_rows,
             max_restarts=TASK_RETRIES,
-            max_task_retries=TASK_RETRIES,
+            max_task_retries=ACTOR_TASK_RETRIES,
             **_resources(pool.plan),
         )
     commits = rows.map_batches(

@@ -14,7 +14,7 @@ from pipeline.models.memory import NoMemoryError, halved_batches, keep_freed_mem
 from pipeline.scoring.bundle import Bundle, open_bundle
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import as_errors, box_rows, spread, without_value
-from pipeline.stages.attempts import attempt
+from pipeline.stages.attempts import deaths_after_the_first
 from pipeline.stages.cards import take_own_cards
 from pipeline.stages.columns import unpack
 from pipeline.stages.decode import LETTERBOXED, SQUARE
@@ -160,7 +160,7 @@ def in_memory(
     kept = np.arange(len(present))
     # A worker that memory's end killed said nothing: its work is tried in smaller batches. Not yet
     # after one death, which may be that of a node: other batches give other last bits.
-    with halved_batches(max(0, attempt() - 1)):
+    with deaths_after_the_first() as deaths, halved_batches(deaths):
         while True:
             try:
                 some = images if len(kept) == len(images) else images[kept]
