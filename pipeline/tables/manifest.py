@@ -206,13 +206,36 @@ def pieces(uri: str, rows: int) -> list[tuple[int, int, int]]:
 
 
 def read_piece(uri: str, piece: tuple[int, int, int], columns: Sequence[str]) -> pa.Table:
-    """The rows of a piece, with these columns; one that the file lacks is null."""
+    """The rows of a piece, with these columns; one that the file lacks is null.
+
+    Raises:
+        InputError: the file isn't the one any more that was cut into pieces.
+    """
     group, start, count = piece
     fs, path = storage.filesystem(uri)
     with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
         there = [name for name in columns if name in file.schema_arrow.names]
-        read = file.read_row_group(group, columns=there)
-    return with_all_columns(read.slice(start, count)).select(list(columns))
+        if group >= file.num_row_groups:
+            raise changed(uri)
+        read = file.read_row_group(group, columns=there).slice(start, count)
+    if len(read) != count:
+        raise changed(uri)
+    return with_all_columns(read).select(list(columns))
+
+
+def digest_of(uri: str) -> str:
+    """A manifest's sha256, as its lowercase hex."""
+    with storage.errors_for(uri, "manifest"), _opened(uri) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def changed(uri: str) -> InputError:
+    """What to tell of a manifest that was written anew while a run reads it."""
+    return InputError(
+        f"manifest: {uri}: was written anew while this run read it; nothing was published. Score "
+        "it under another run_id, and index under another name, or at another time, than a run "
+        "reads"
+    )
 
 
 def with_all_columns(table: pa.Table) -> pa.Table:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, RunError
@@ -69,6 +73,36 @@ def committed(tiny_store: TinyStore, tmp_path: Path) -> Iterator[Path]:
 
 def again(tiny: TinyStore, store: Path, **changes: Any) -> dict[str, Any]:
     return run_score(tiny.score_config(store, run_id="r", **changes))
+
+
+@pytest.mark.parametrize("kept", ["rows", "first row"])
+def test_a_manifest_that_is_written_anew_under_a_run_is_not_published(
+    tiny_store: TinyStore, tmp_path: Path, kept: str
+) -> None:
+    """With other labels, which the parts would have of some images; or with fewer rows."""
+    manifest = tmp_path / "m.parquet"
+    old = pq.read_table(tiny_store.manifest)
+    pq.write_table(old, manifest, row_group_size=1)
+    new = old if kept == "rows" else old.slice(0, 1)
+    place = new.schema.get_field_index("line")
+    new = new.set_column(place, new.schema.field(place), pa.array(["another"] * len(new)))
+
+    def index_again() -> None:
+        commits = tmp_path / "runs/r/commits"
+        while not (commits.exists() and list(commits.glob("*.json"))):
+            time.sleep(0.005)
+        pq.write_table(new, tmp_path / "new.parquet", row_group_size=1)
+        (tmp_path / "new.parquet").replace(manifest)
+
+    small = {"manifest": str(manifest), "block_rows": 1, "commit_rows": 1}
+    with models_of(networks=False, seconds=0.2), ThreadPoolExecutor(1) as beside:
+        indexing = beside.submit(index_again)
+        with pytest.raises(
+            InputError, match=r"m\.parquet: was written anew while this run read it"
+        ):
+            again(tiny_store, tmp_path, **small)
+        indexing.result()
+    assert not (tmp_path / "published").exists()
 
 
 # What the cluster had when the run began.

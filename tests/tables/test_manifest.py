@@ -18,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.manifest import (
     MANIFEST_ROW_GROUP,
+    digest_of,
     image_id,
     open_manifest,
     pieces,
@@ -246,3 +247,15 @@ def test_pieces_are_all_the_rows_in_order(tmp_path: Path) -> None:
     found = pa.concat_tables([read_piece(uri, piece, columns) for piece in cut])
     assert whole["fold"].null_count == 11
     assert found.equals(whole.select(columns))
+
+
+def test_a_piece_of_a_manifest_that_was_written_anew_is_told(tmp_path: Path) -> None:
+    uri = str(tmp_path / "m.parquet")
+    pq.write_table(rows(11), uri, row_group_size=5)
+    cut = pieces(uri, 5)
+    assert digest_of(uri) == open_manifest(uri).digest
+    pq.write_table(rows(8), uri, row_group_size=5)
+    assert read_piece(uri, cut[0], ["image_id"]).num_rows == 5
+    for gone in cut[1:]:  # shorter, and not there
+        with pytest.raises(InputError, match=r"m\.parquet: was written anew while this run read"):
+            read_piece(uri, gone, ["image_id"])
