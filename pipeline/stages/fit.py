@@ -34,6 +34,7 @@ from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
 from pipeline.stages.sink import summary
 from pipeline.stages.timing import bytes_read, spent_on
+from pipeline.stages.worker_errors import driver_errors
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
@@ -87,9 +88,15 @@ def run_fit(config: FitConfig) -> dict[str, Any]:
 
     Raises:
         InputError: something given is wrong, or a category has no usable training image.
-        RunError: images were lost.
+        RunError: images were lost, or the store failed.
     """
     work = _open(config)
+    with driver_errors(f"fit {work.places.run_id}"):
+        return _fitted(work)
+
+
+def _fitted(work: FitWork) -> dict[str, Any]:
+    config = work.config
     if storage.exists(work.places.report):
         start_or_continue(work.places, work.identity, {})
         report: dict[str, Any] = storage.read_json(work.places.report)

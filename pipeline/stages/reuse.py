@@ -96,9 +96,13 @@ def take_pieces(taking: Taking, plan: ReusePlan, rest: np.ndarray, progress: Pro
                 _count(result_of(pending.popleft()), progress)
         while pending:
             _count(result_of(pending.popleft()), progress)
+    except Exception:
+        # What was begun is waited for, so that its commits are seen by whoever looks at what is
+        # left; a cancelled task may end between a part and its commit. Ctrl-C doesn't wait.
+        if pending:
+            ray.wait(list(pending), num_returns=len(pending), fetch_local=False)
+        raise
     finally:
-        for reference in pending:
-            ray.cancel(reference)
         progress.close()
 
 

@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, RunError
+from pipeline.stages.fit import run_fit
 from pipeline.stages.publish import _in_parallel
 from pipeline.stages.score import run_score
 from pipeline.tables import storage
 from pipeline.tables.ledger import DamagedPartError
 from pipeline.tables.publication import FilePlan, IdRange, Source
 from pipeline.tables.runs import load_table
-from tests.conftest import TinyStore, run_command
+from tests.conftest import TinyModels, TinyStore, run_command, tiny_fit_config
 from tests.stub_models import models_of
 from tests.stub_score import score_command
 from tests.tables.rows import commit, images
@@ -171,3 +172,12 @@ def test_rights_that_are_lost_after_the_start_are_no_traceback(
     assert "check the rights of the user or role; what is committed is safe" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert again(tiny_store, committed)["images"]["errors"] == 0
+
+
+def test_what_the_store_refuses_a_fit_is_an_error_in_words(
+    tiny_store: TinyStore, tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    config = tiny_fit_config(tiny_store.manifest, tmp_path, tiny_models, run_id="f")
+    (tmp_path / "runs/f/report.json").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"^fit f: IsADirectoryError: .*the same command continues"):
+        run_fit(config)
