@@ -23,16 +23,20 @@ _TRIES = "linescore-tries-"
 
 
 @contextmanager
-def deaths_after_the_first() -> Iterator[int]:
-    """Workers that died over the present task after it was tried again; 0 outside of Ray.
+def deaths_after_the_first(model: str) -> Iterator[int]:
+    """Workers that died over a model in the present task after it was tried again.
 
     A first death may be that of a node, and Ray counts tries that reached no worker as well, as
-    long as it doesn't know of it. So each try after the first is noted where it begins.
+    long as it doesn't know of it. So each try after the first is noted where it begins, and of
+    several models in a task the one that it was at.
+
+    Args:
+        model: one of those that the task computes, one after the other.
     """
     if not attempt():
         yield 0
         return
-    key = _TRIES + ray.get_runtime_context().get_task_id()
+    key = f"{_TRIES}{ray.get_runtime_context().get_task_id()}-{model}"
     died = int(internal_kv._internal_kv_get(key) or 0)
     internal_kv._internal_kv_put(key, str(died + 1))
     try:

@@ -47,7 +47,7 @@ from pipeline.tables.ledger import (
     remove_work,
 )
 from pipeline.tables.lock import RunLock, locked
-from pipeline.tables.manifest import Manifest, open_manifest, with_all_columns
+from pipeline.tables.manifest import Manifest, open_manifest, require_unchanged, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
 from pipeline.tables.schemas import ERRORS, FEATURES
 from pipeline.tables.tally import Tally
@@ -109,6 +109,7 @@ def _fitted(work: FitWork) -> dict[str, Any]:
         plans = plan_pools({"features": config.features}, config.ray.resource_wait_s)
         start_or_continue(work.places, work.identity, _facts(work))
         _extract(work, plans["features"], lock)
+        require_unchanged(work.manifest)
         tally, commits = _committed(work)
         _account(work, tally)
         try:
@@ -249,7 +250,7 @@ class FitActor:
         """Adds `pooled` and `cells`, drops the image."""
         images, present = unpack(rows.column(SQUARE))
         features, present, rows = in_memory(
-            lambda some, _: self._backbone.features(some), images, present, rows
+            lambda some, _: self._backbone.features(some), images, present, rows, "features"
         )
         rows = with_features(rows, features.cells, features.pooled, present, "cells")
         rows = without_value(rows, present[~features.finite()], "features")

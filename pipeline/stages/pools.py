@@ -67,7 +67,7 @@ class DetectorActor:
         """Adds `boxes`; null where there is no image."""
         images, present = unpack(rows.column(LETTERBOXED))
         detected, present, rows = in_memory(
-            lambda some, _: self._detector.detect(some), images, present, rows
+            lambda some, _: self._detector.detect(some), images, present, rows, "detector"
         )
         found: list[list[dict[str, object]] | None] = [None] * len(rows)
         sizes = zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True)
@@ -120,7 +120,11 @@ class FeatureActor:
         images, present = unpack(rows.column(SQUARE))
         names = np.array(rows.column("category").to_pylist(), object)[present]
         scores, present, rows = in_memory(
-            lambda some, kept: self._scorer.score(some, names[kept].tolist()), images, present, rows
+            lambda some, kept: self._scorer.score(some, names[kept].tolist()),
+            images,
+            present,
+            rows,
+            "features",
         )
         total = len(rows)
         for name in ("cells", "pooled"):
@@ -141,7 +145,11 @@ Compute = Callable[[np.ndarray, np.ndarray], Result]
 
 
 def in_memory(
-    compute: Compute[Result], images: np.ndarray, present: np.ndarray, rows: pa.Table
+    compute: Compute[Result],
+    images: np.ndarray,
+    present: np.ndarray,
+    rows: pa.Table,
+    model: str,
 ) -> tuple[Result, np.ndarray, pa.Table]:
     """What `compute` makes of the images that memory holds; the others become errors.
 
@@ -150,6 +158,7 @@ def in_memory(
         images: (N, …) uint8.
         present: (N,) int64 numbers of the rows that have an image.
         rows: the rows.
+        model: that computes; of several in a task, each has its own name.
 
     Returns:
         The result, the numbers of the rows that it is of, and the rows with their errors.
@@ -160,7 +169,7 @@ def in_memory(
     kept = np.arange(len(present))
     # A worker that memory's end killed said nothing: its work is tried in smaller batches. Not yet
     # after one death, which may be that of a node: other batches give other last bits.
-    with deaths_after_the_first() as deaths, halved_batches(deaths):
+    with deaths_after_the_first(model) as deaths, halved_batches(deaths):
         while True:
             try:
                 some = images if len(kept) == len(images) else images[kept]
@@ -221,7 +230,7 @@ class ClassifierActor:
         """Adds `defect_logit` and `defect_probability`."""
         images, present = unpack(rows.column(SQUARE))
         (logits, probabilities), present, rows = in_memory(
-            lambda some, _: self._classifier.score(some), images, present, rows
+            lambda some, _: self._classifier.score(some), images, present, rows, "classifier"
         )
         for name, values in (("defect_logit", logits), ("defect_probability", probabilities)):
             rows = rows.append_column(name, spread(values, present, len(rows), pa.float32()))

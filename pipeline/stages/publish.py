@@ -19,7 +19,7 @@ from pipeline.stages.worker_errors import result_of
 from pipeline.tables import storage
 from pipeline.tables.ledger import Commit, Work, read_commits, remove_work
 from pipeline.tables.lock import RunLock
-from pipeline.tables.manifest import Manifest, changed, digest_of
+from pipeline.tables.manifest import Manifest, require_unchanged
 from pipeline.tables.publication import (
     FileLimits,
     FilePlan,
@@ -74,8 +74,7 @@ def publish(run: Publication, facts: dict[str, Any]) -> dict[str, Any]:
     places, plan = run.places, run.leaning.plan
     _require_free(run)
     # Rows went into the parts as they were when they were read, block by block.
-    if digest_of(run.manifest.uri) != run.manifest.digest:
-        raise changed(run.manifest.uri)
+    require_unchanged(run.manifest)
     tally = Tally(plan.images.ids)
     commits = tally.take(read_commits(places.folder))
     _account(tally, plan.skipped, places)

@@ -169,10 +169,16 @@ def _check_unique(ids: np.ndarray, uri: str, field: str) -> None:
 
 
 def rows_at(uri: str, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
-    """Some rows of a manifest that has been checked, by (N,) sorted row numbers."""
+    """Some rows of a manifest that has been checked, by (N,) sorted row numbers.
+
+    Raises:
+        InputError: the file isn't the one any more that was checked: it has fewer rows.
+    """
     fs, path = storage.filesystem(uri)
     with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
         meta = file.metadata
+        if len(places) and places[-1] >= meta.num_rows:
+            raise changed(uri)
         ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)])
         groups = np.unique(np.searchsorted(ends, places, side="right"))
         there = [name for name in columns if name in file.schema_arrow.names]
@@ -223,18 +229,23 @@ def read_piece(uri: str, piece: tuple[int, int, int], columns: Sequence[str]) ->
     return with_all_columns(read).select(list(columns))
 
 
-def digest_of(uri: str) -> str:
-    """A manifest's sha256, as its lowercase hex."""
-    with storage.errors_for(uri, "manifest"), _opened(uri) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def require_unchanged(manifest: Manifest) -> None:
+    """Looks whether a manifest is what it was when it was opened.
+
+    Raises:
+        InputError: it isn't, or it is gone.
+    """
+    with storage.errors_for(manifest.uri, "manifest"), _opened(manifest.uri) as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if digest != manifest.digest:
+        raise changed(manifest.uri)
 
 
 def changed(uri: str) -> InputError:
     """What to tell of a manifest that was written anew while a run reads it."""
     return InputError(
-        f"manifest: {uri}: was written anew while this run read it; nothing was published. Score "
-        "it under another run_id, and index under another name, or at another time, than a run "
-        "reads"
+        f"manifest: {uri}: was written anew while this run read it; nothing was published. Give "
+        "another run_id, and index under another name, or at another time, than a run reads"
     )
 
 

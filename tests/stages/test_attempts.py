@@ -1,4 +1,4 @@
-"""Work whose worker died: tried as it was after one death, in smaller batches after more."""
+"""Work whose worker died: as it was after one death, in smaller batches after more."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BATCH = 16
 
 
 class Dying:
-    """Ends its process at its first calls, as the kernel does where memory ends."""
+    """Two models in a task; the second ends its process at its first calls, as a kernel does."""
 
-    def batch(self, deaths: int, lives: str) -> int:
+    def batch(self, deaths: int, lives: str) -> tuple[int, int]:
         def compute(*_: object) -> int:
             with Path(lives).open("a") as file:
                 file.write("life\n")
@@ -30,8 +30,10 @@ class Dying:
             return settled_size(BATCH)
 
         images, rows = np.zeros((1, 2, 2, 3), np.uint8), pa.table({"uri": ["a"]})
-        size, _, _ = in_memory(compute, images, np.arange(1), rows)
-        return size
+        none = np.arange(1)
+        first, _, _ = in_memory(lambda *_: settled_size(BATCH), images, none, rows, "first")
+        second, _, _ = in_memory(compute, images, none, rows, "second")
+        return first, second
 
 
 @pytest.mark.usefixtures("cluster")
@@ -43,4 +45,4 @@ def test_one_death_changes_no_batch_and_each_further_one_halves_it(tmp_path: Pat
         actor.batch.remote(deaths, str(tmp_path / str(deaths)))
         for deaths, actor in enumerate(actors)
     ]
-    assert ray.get(sizes, timeout=120) == [16, 16, 8, 4]
+    assert ray.get(sizes, timeout=120) == [(16, 16), (16, 16), (16, 8), (16, 4)]

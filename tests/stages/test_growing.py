@@ -52,7 +52,7 @@ def test_a_job_waits_for_the_nodes_it_asks_for() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=ROOT,
-        env=job_environment(None),
+        env=job_environment(None) | {"CUDA_VISIBLE_DEVICES": "0"},
         capture_output=True,
         text=True,
         timeout=180,

@@ -137,14 +137,14 @@ def summed(rows: pa.Table, most: int) -> tuple[np.ndarray, np.ndarray, pa.Table]
         found = in_batches(lambda batch, size: sums(batch, size, most), some, 4)
         return np.concatenate([np.zeros(0, np.int64), *found])
 
-    return in_memory(compute, images, present, rows)
+    return in_memory(compute, images, present, rows, "x")
 
 
 def test_models_are_given_the_images_as_they_lie_in_the_block() -> None:
     rows = pa.table({SQUARE: pack(list(np.zeros((3, 4, 4, 3), np.uint8)), 4)})
     images, present = unpack(rows.column(SQUARE))
     given: list[np.ndarray] = []
-    in_memory(lambda some, _: given.append(some), images, present, rows)
+    in_memory(lambda some, _: given.append(some), images, present, rows, "x")
     assert [np.shares_memory(some, images) for some in given] == [True]
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,34 +77,51 @@ def again(tiny: TinyStore, store: Path, **changes: Any) -> dict[str, Any]:
     return run_score(tiny.score_config(store, run_id="r", **changes))
 
 
-@pytest.mark.parametrize("kept", ["rows", "first row"])
-def test_a_manifest_that_is_written_anew_under_a_run_is_not_published(
-    tiny_store: TinyStore, tmp_path: Path, kept: str
-) -> None:
-    """With other labels, which the parts would have of some images; or with fewer rows."""
-    manifest = tmp_path / "m.parquet"
-    old = pq.read_table(tiny_store.manifest)
+@contextmanager
+def indexed_anew(tiny: TinyStore, store: Path, run_id: str, kept: str) -> Iterator[str]:
+    """A manifest that is written anew, with other labels, once a run has its first commit."""
+    manifest, fresh = store / "m.parquet", store / "new.parquet"
+    old = pq.read_table(tiny.manifest)
     pq.write_table(old, manifest, row_group_size=1)
     new = old if kept == "rows" else old.slice(0, 1)
     place = new.schema.get_field_index("line")
     new = new.set_column(place, new.schema.field(place), pa.array(["another"] * len(new)))
 
     def index_again() -> None:
-        commits = tmp_path / "runs/r/commits"
+        commits = store / "runs" / run_id / "commits"
         while not (commits.exists() and list(commits.glob("*.json"))):
             time.sleep(0.005)
-        pq.write_table(new, tmp_path / "new.parquet", row_group_size=1)
-        (tmp_path / "new.parquet").replace(manifest)
+        pq.write_table(new, fresh, row_group_size=1)
+        fresh.replace(manifest)
 
-    small = {"manifest": str(manifest), "block_rows": 1, "commit_rows": 1}
-    with models_of(networks=False, seconds=0.2), ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside:
         indexing = beside.submit(index_again)
         with pytest.raises(
             InputError, match=r"m\.parquet: was written anew while this run read it"
         ):
-            again(tiny_store, tmp_path, **small)
+            yield str(manifest)
         indexing.result()
+
+
+SMALL = {"block_rows": 1, "commit_rows": 1}
+
+
+@pytest.mark.parametrize("kept", ["rows", pytest.param("first row", marks=pytest.mark.slow)])
+def test_a_manifest_that_is_written_anew_under_a_run_is_not_published(
+    tiny_store: TinyStore, tmp_path: Path, kept: str
+) -> None:
+    """The parts have the new labels of some images; or there are fewer rows."""
+    with models_of(networks=False, seconds=0), indexed_anew(tiny_store, tmp_path, "r", kept) as m:
+        again(tiny_store, tmp_path, manifest=m, **SMALL)
     assert not (tmp_path / "published").exists()
+
+
+def test_a_manifest_that_is_written_anew_under_a_fit_makes_no_bundle(
+    tiny_store: TinyStore, tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    with indexed_anew(tiny_store, tmp_path, "f", "rows") as manifest:
+        run_fit(tiny_fit_config(manifest, tmp_path, tiny_models, run_id="f", **SMALL))
+    assert not (tmp_path / "bundles").exists()
 
 
 # What the cluster had when the run began.

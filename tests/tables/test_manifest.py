@@ -18,11 +18,12 @@ from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.manifest import (
     MANIFEST_ROW_GROUP,
-    digest_of,
     image_id,
     open_manifest,
     pieces,
     read_piece,
+    require_unchanged,
+    rows_at,
     uri_id,
     with_all_columns,
     write_manifest,
@@ -253,9 +254,16 @@ def test_a_piece_of_a_manifest_that_was_written_anew_is_told(tmp_path: Path) -> 
     uri = str(tmp_path / "m.parquet")
     pq.write_table(rows(11), uri, row_group_size=5)
     cut = pieces(uri, 5)
-    assert digest_of(uri) == open_manifest(uri).digest
+    opened = open_manifest(uri)
+    require_unchanged(opened)
     pq.write_table(rows(8), uri, row_group_size=5)
+    told = r"m\.parquet: was written anew while this run read"
+    with pytest.raises(InputError, match=told):
+        require_unchanged(opened)
     assert read_piece(uri, cut[0], ["image_id"]).num_rows == 5
     for gone in cut[1:]:  # shorter, and not there
-        with pytest.raises(InputError, match=r"m\.parquet: was written anew while this run read"):
+        with pytest.raises(InputError, match=told):
             read_piece(uri, gone, ["image_id"])
+    assert rows_at(uri, np.array([6, 7]), ["image_id"]).num_rows == 2
+    with pytest.raises(InputError, match=told):
+        rows_at(uri, np.array([6, 8]), ["image_id"])
