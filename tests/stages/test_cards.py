@@ -88,6 +88,7 @@ import ray
 from pipeline.config import PoolConfig, ScoreConfig
 from pipeline.models.specs import FeatureLayout
 from pipeline.stages.fit import FitActor
+from pipeline.stages.pools import ActorSettings
 from pipeline.stages.score import run_score
 from pipeline.stages.train_detector import _start
 
@@ -100,6 +101,10 @@ class Fitting:
     def done(self):
         return "computed"
 
+def opened(bundle):
+    ActorSettings(bundle, 1, ()).open()
+    return "computed"
+
 def told(work):
     try:
         return repr(work())
@@ -109,12 +114,11 @@ def told(work):
 fitting = ray.remote(num_cpus=0, num_gpus=1)(Fitting).remote(sys.argv[2])
 training = _start(lambda: "computed", (), PoolConfig(size=1, num_cpus=1, num_gpus=1))
 config = ScoreConfig.model_validate_json(sys.argv[1])
-for work in (
-    lambda: ray.get(fitting.done.remote()),
-    lambda: ray.get(training),
-    lambda: run_score(config),
-):
-    print("told", json.dumps(told(work)))
+scoring = ray.remote(num_cpus=0, num_gpus=0.5)(opened).remote(config.bundle)
+for given in (scoring, fitting.done.remote(), training):
+    print("told", json.dumps(told(lambda: ray.get(given))))
+if sys.argv[3] == "whole":
+    print("told", json.dumps(told(lambda: run_score(config))))
 """
 
 
@@ -132,18 +136,20 @@ def test_an_actor_without_a_gpu_sees_none_of_its_nodes(
     assert packed == "0 0 0 1"
 
 
+@pytest.mark.parametrize("jobs", ["parts", pytest.param("whole", marks=pytest.mark.slow)])
 def test_a_gpu_that_pytorch_cannot_use_is_refused_instead_of_a_night_on_the_processor(
-    tiny_store: TinyStore, tiny_models: TinyModels, tmp_path: Path
+    tiny_store: TinyStore, tiny_models: TinyModels, tmp_path: Path, jobs: str
 ) -> None:
     config = tiny_store.score_config(tmp_path, run_id="r", fuse_models=True, pools={})
-    given = config.model_dump_json(exclude_unset=True), str(tiny_models.backbone)
+    given = config.model_dump_json(exclude_unset=True), str(tiny_models.backbone), jobs
     found = printed_by(WITHOUT_A_CARD, *given, timeout=160, CUDA_VISIBLE_DEVICES=NOWHERE)
     told = [json.loads(line[5:]) for line in found.splitlines() if line.startswith("told ")]
-    assert len(told) == 3
+    assert len(told) == (3 if jobs == "parts" else 4)
     for one in told:
         assert re.search(r"ray: GPU 9[89] of .* PyTorch can't use it", one)
         assert "give the pool num_gpus=0" in one
-    assert told[-1].startswith("InputError: ray: GPU")
+    if jobs == "whole":
+        assert told[-1].startswith("InputError: ray: GPU")
     assert not (tmp_path / "published").exists()
 
 

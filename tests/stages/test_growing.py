@@ -46,7 +46,6 @@ print(json.dumps(told))
 """
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(200)
 def test_a_job_waits_for_the_nodes_it_asks_for() -> None:
     done = subprocess.run(

@@ -43,7 +43,6 @@ else:
 """
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("how", "left"), [("connected", False), ("by itself", True)])
 def test_no_worker_outlives_the_job(how: str, left: bool) -> None:
