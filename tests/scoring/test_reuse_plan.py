@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import ScoreConfig
@@ -133,7 +133,16 @@ def refuse(error: DamagedTableError) -> None:
     raise error
 
 
+def two_without_a_gaussian() -> tuple[list[Run], Terms]:
+    """An earlier run and a later one: all that both have is another, and `tile` neither has."""
+    components = {"features": "f", "gaussians": {"bolt": "b1"}, "classifier": "c", "detector": "d1"}
+    later = Terms("s", ("detector", "features"), components, LIMITS, False, "none")
+    other = components | {"gaussians": {"bolt": "b2"}, "detector": "d2"}
+    return [Run(replace(later, components=other), {0: Row("tile", False, False)})], later
+
+
 @given(RUNS, TERMS, WANTED, st.sampled_from(["cells", "pooled"]))
+@example(*two_without_a_gaussian(), {0: ("tile", True)}, "cells")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 def test_nothing_is_taken_that_would_come_out_otherwise_and_nothing_computed_that_is_there(
     tmp_path: Path,

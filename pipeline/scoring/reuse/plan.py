@@ -6,7 +6,7 @@ start from the stored features of one (reused); what is left is computed from th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,8 @@ from pipeline.tables.lookup import DamagedTableError, columns_of, listed_ids
 MODELS = ("detector", "features", "classifier")
 BITS = {name: 1 << place for place, name in enumerate(MODELS)}
 NOBODY = -1
+# Of a run that spares something for images without a Gaussian only: less than one equal Gaussian.
+_LEAST_WORTH = 1e-9
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,9 @@ def _taken(plan: ReusePlan, task: Task, offers: Offers) -> ReusePlan:
         return fresh
     own = {name: getattr(fresh, name).copy() for name in ("carry", "features", "compute")}
     fresh = replace(fresh, **own)
-    order = sorted(range(len(offers.runs)), key=lambda n: -_worth(offers.runs[n], task))
-    for number in order:
-        if not _worth(offers.runs[number], task) or not _open_ones(fresh).any():
+    worth = [_worth(run, task, plan.images.categories) for run in offers.runs]
+    for number in sorted(range(len(worth)), key=lambda n: -worth[n]):
+        if not worth[number] or not _open_ones(fresh).any():
             break
         _carry(fresh, task, number)
     if "features" not in task.terms.models:
@@ -154,11 +156,15 @@ def _open_ones(plan: ReusePlan) -> np.ndarray:
     return free
 
 
-def _worth(run: EarlierRun, task: Task) -> float:
-    """How many models a run spares, the share of equal Gaussians counting as one."""
+def _worth(run: EarlierRun, task: Task, categories: Sequence[str | None]) -> float:
+    """How many models a run spares, the share of equal Gaussians counting as one.
+
+    Of images whose category has no Gaussian it spares the features where it had none either.
+    """
     own = task.terms.components["gaussians"]
     equal = sum(_same_gaussian(run, task, name) for name in own) / max(len(own), 1)
-    return _spared(run, task).bit_count() + equal
+    neither = any(name not in own and _same_gaussian(run, task, name) for name in categories)
+    return _spared(run, task).bit_count() + equal + _LEAST_WORTH * neither
 
 
 def _spared(run: EarlierRun, task: Task) -> int:
