@@ -178,7 +178,7 @@ def rows_at(uri: str, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
     with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
         meta = file.metadata
         if len(places) and places[-1] >= meta.num_rows:
-            raise changed(uri)
+            raise _changed(uri)
         ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)])
         groups = np.unique(np.searchsorted(ends, places, side="right"))
         there = [name for name in columns if name in file.schema_arrow.names]
@@ -222,10 +222,10 @@ def read_piece(uri: str, piece: tuple[int, int, int], columns: Sequence[str]) ->
     with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
         there = [name for name in columns if name in file.schema_arrow.names]
         if group >= file.num_row_groups:
-            raise changed(uri)
+            raise _changed(uri)
         read = file.read_row_group(group, columns=there).slice(start, count)
     if len(read) != count:
-        raise changed(uri)
+        raise _changed(uri)
     return with_all_columns(read).select(list(columns))
 
 
@@ -238,10 +238,10 @@ def require_unchanged(manifest: Manifest) -> None:
     with storage.errors_for(manifest.uri, "manifest"), _opened(manifest.uri) as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     if digest != manifest.digest:
-        raise changed(manifest.uri)
+        raise _changed(manifest.uri)
 
 
-def changed(uri: str) -> InputError:
+def _changed(uri: str) -> InputError:
     """What to tell of a manifest that was written anew while a run reads it."""
     return InputError(
         f"manifest: {uri}: was written anew while this run read it; nothing was published. Give "
