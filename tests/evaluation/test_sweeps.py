@@ -173,9 +173,8 @@ def test_each_category_may_have_its_own(bench: Bench) -> None:
     assert document["thresholds"]["x"].keys() == {"bolt", "tile"}
 
 
-def test_the_chosen_policy_as_a_file_decides_as_it_was_counted(bench: Bench) -> None:
-    put(bench, rows())
-    choice = run(bench, sweep(bench, choose={"budgets": ["fnr<=0.1"]}))["chosen"]
+def require_same_as_a_file(bench: Bench, choice: dict[str, Any]) -> None:
+    """Evaluates the chosen policy as it was exported on the test rows: the hold-out's figures."""
     bench.policies.mkdir()
     (bench.policies / "p.json").write_text(json.dumps(choice["document"]["policy"]))
     thresholds = bench.folder / "t.json"
@@ -185,6 +184,49 @@ def test_the_chosen_policy_as_a_file_decides_as_it_was_counted(bench: Bench) -> 
     found = next(row for row in report["figures"] if row["level"] == "all")
     for name in ("tp", "fp", "tn", "fn"):
         assert found[name] == wanted[name]
+
+
+def test_the_chosen_policy_as_a_file_decides_as_it_was_counted(bench: Bench) -> None:
+    put(bench, rows())
+    choice = run(bench, sweep(bench, choose={"budgets": ["fnr<=0.1"]}))["chosen"]
+    require_same_as_a_file(bench, choice)
+    assert choice["categories"] is None
+
+
+@pytest.mark.parametrize("per_category", [False, True])
+def test_rows_without_a_category_keep_their_own_threshold_in_the_file(
+    bench: Bench, per_category: bool
+) -> None:
+    """Whether the values of the variable are each category's own or the same for all."""
+    table = rows()
+    kind = np.arange(len(table)) % 7 % 3
+    table["category"] = np.array([None, "bolt", "tile"], object)[kind]
+    table["a"] += kind.astype(np.float32)
+    put(bench, table)
+    quantiles = {"score": "a", "of": "all", "num": 40, "per_category": per_category}
+    file = sweep(
+        bench,
+        template={"policy": "v1", "name": "p", "decide": {"score": "a", "ge": {"var": "x"}}},
+        variables={"x": {"quantiles": quantiles}},
+        choose={"budgets": ["fnr<=0.1"], "per_category": True},
+    )
+    choice = run(bench, file)["chosen"]
+    require_same_as_a_file(bench, choice)
+    thresholds = choice["document"]["thresholds"]["x"]
+    assert thresholds[""] < 1 < thresholds["bolt"] < 2 < thresholds["tile"]
+    assert choice["categories"] == ["", "bolt", "tile"]
+
+
+def test_a_variable_called_as_a_threshold_of_its_template_is_refused(bench: Bench) -> None:
+    """The chosen policy as a file names both: one of them would get the other's number."""
+    put(bench, rows())
+    file = bench.folder / "t.json"
+    file.write_text(json.dumps({"x": 0.9}))
+    cuts = [{"score": "b", "ge": {"ref": "x"}}, {"score": "a", "ge": {"var": "x"}}]
+    template = {"policy": "v1", "name": "p", "on_missing": "defect", "decide": {"all": cuts}}
+    asked = sweep(bench, template=template, variables={"x": {"values": GRID}})
+    with pytest.raises(InputError, match=r"sweep.json: template: 'x' is a variable .*another name"):
+        run(bench, asked, thresholds=str(file))
 
 
 def test_a_certificate_counts_one_image_of_each_group_that_chose_nothing(bench: Bench) -> None:
@@ -379,6 +421,28 @@ def test_an_oracle_is_counted_and_never_chosen(bench: Bench) -> None:
     assert found[found["template"] == 0]["tuning_fn"].max() == 0
     assert all(point["variables"]["template"] == 1 for point in told["front"])
     assert told["chosen"]["variables"][0]["template"] == 1
+
+
+@pytest.mark.parametrize("choose", [{"budgets": ["fnr<=0"]}, {"costs": COSTS}])
+@pytest.mark.parametrize("per_category", [False, True])
+def test_where_all_policies_are_oracles_none_is_chosen(
+    bench: Bench, choose: dict[str, Any], per_category: bool
+) -> None:
+    put(bench, rows())
+    oracle = {
+        "policy": "v1",
+        "name": "o",
+        "oracle": True,
+        "decide": {"any": [{"defect_type": ["dent"]}, {"score": "a", "ge": {"var": "x"}}]},
+    }
+    file = sweep(
+        bench,
+        template=oracle,
+        variables={"x": {"values": GRID}},
+        choose=choose | {"per_category": per_category},
+    )
+    with pytest.raises(InputError, match="none of 4 policies can be chosen: oracles"):
+        run(bench, file)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.sweep.counting import Swept
 from pipeline.evaluation.sweep.document import Choosing
 from pipeline.evaluation.sweep.sides import ALIKE, HOLD_OUT, NAMES, TUNING
-from pipeline.policy.choosing.budgets import keeping, within
+from pipeline.policy.choosing.budgets import choosable, keeping, within
 from pipeline.policy.choosing.confusion import (
     Confusion,
     Decided,
@@ -116,7 +116,8 @@ def chosen(
     """The policy that the sweep file seeks; None where it seeks none.
 
     Raises:
-        InputError: a price that is missing, a budget on a rate that doesn't exist.
+        InputError: no policy but oracles, a price that is missing, a budget on a rate that doesn't
+            exist.
     """
     total = counts.tuning.total()
     if choosing.costs is not None:
@@ -157,10 +158,11 @@ def _cheapest(swept: Swept, choosing: Choosing, allowed: npt.NDArray[np.bool_]) 
     if choosing.per_category:
         found = cheapest_each(costs, allowed)
         return Chosen(found.policies, True, found.says, True, warnings)
-    whole = np.where(allowed, costs.sum(axis=1), np.inf)
+    there = choosable(len(costs), allowed)
+    whole = costs[there].sum(axis=1)
     best = int(whole.argmin())
-    says = f"expected cost {whole[best]:.6g} an image, the least of {int(allowed.sum()):,}"
-    return Chosen(np.array([best]), False, says, True, warnings)
+    says = f"expected cost {whole[best]:.6g} an image, the least of {len(there):,}"
+    return Chosen(there[[best]], False, says, True, warnings)
 
 
 def certificate(

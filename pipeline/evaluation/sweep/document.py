@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.evaluation.policies import referenced
 from pipeline.policy.choosing.costs import CostModel, parse_costs
 from pipeline.policy.choosing.limits import Limit, parse_budget
 from pipeline.policy.language import Policy, parse_policy
 from pipeline.policy.language.reading import read_json
 from pipeline.policy.language.where import Where
 from pipeline.policy.sweeps.checks import a_list, an_object
-from pipeline.policy.sweeps.document import Sweep, parse_sweep
+from pipeline.policy.sweeps.document import Sweep, Template, parse_sweep
 from pipeline.tables import storage
 
 _CHOOSE = "choose"
@@ -74,7 +75,20 @@ def read_sweep(uri: str) -> SweepFile:
         parse_policy(dict(template.document), f"{uri}, {template.path}")
         for template in sweep.templates
     )
+    for template, policy in zip(sweep.templates, policies, strict=True):
+        _require_own_names(template, policy, uri)
     return SweepFile(uri, sweep, policies, choosing, _refs(document, uri))
+
+
+def _require_own_names(template: Template, policy: Policy, uri: str) -> None:
+    """The chosen policy's file refers to the values of variables by the variables' names."""
+    for name in template.names:
+        if name in referenced(policy):
+            raise InputError(
+                f"sweep: {uri}: {template.path}: {name!r} is a variable and a threshold that it "
+                "refers to, one name for two numbers in the chosen policy's file; give the "
+                "variable another name"
+            )
 
 
 def _refs(document: dict[str, Any], uri: str) -> dict[str, str]:

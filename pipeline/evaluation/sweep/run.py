@@ -40,7 +40,7 @@ from pipeline.evaluation.sweep.promising import (
 )
 from pipeline.evaluation.sweep.sides import HOLD_OUT, TUNING, sweep_sides
 from pipeline.evaluation.table import ScoredTable
-from pipeline.policy.choosing.confusion import Confusion
+from pipeline.policy.choosing.confusion import Confusion, by_category
 from pipeline.policy.choosing.front import Front
 from pipeline.policy.choosing.guarantee import Certificate
 from pipeline.policy.choosing.limits import parse_guarantee
@@ -208,6 +208,7 @@ def _choice(
     return {
         "policies": numbers,
         "per_category": choice.per_category,
+        "categories": list(_categories(counted)) if choice.per_category else None,
         "says": choice.says,
         "met": choice.met,
         "budgets": kept_budgets(decided, file.choosing.budgets),
@@ -225,22 +226,27 @@ def _document(counted: Swept, choice: Chosen, file: SweepFile) -> dict[str, Any]
         return None
     template = templates.pop()
     expansion = counted.expansions[template]
-    thresholds = _thresholds(expansion, [number for _, number in places], choice)
+    categories = _categories(counted) if choice.per_category else None
+    thresholds = _thresholds(expansion, [number for _, number in places], categories)
     document = dict(file.sweep.templates[template].document)
     return {"policy": _referring(document), "thresholds": thresholds}
 
 
-def _thresholds(expansion: Expansion, numbers: list[int], choice: Chosen) -> dict[str, Any]:
-    """Each variable's number, or number for each category."""
+def _categories(counted: Swept) -> tuple[str, ...]:
+    """The categories in the order of a choice for each: the counts', not the variables'."""
+    return by_category(counted.decided.population).category
+
+
+def _thresholds(
+    expansion: Expansion, numbers: list[int], categories: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """Each variable's number, or number for each category, of its own policy."""
     values = [expansion.policy(number) for number in numbers]
-    if not choice.per_category:
+    if categories is None:
         return dict(values[0])
-    categories = expansion.categories
+    each = list(zip(categories, values, strict=True))
     return {
-        name: {
-            category: _of(values[place][name], category)
-            for place, category in enumerate(categories)
-        }
+        name: {category: _of(found[name], category) for category, found in each}
         for name in expansion.names
     }
 

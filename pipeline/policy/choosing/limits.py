@@ -18,6 +18,8 @@ GUARANTEE_RATES = ("fnr", "fpr")
 _NUMBER = r"[0-9]{0,20}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,2})?"
 _BUDGET = re.compile(rf"\s*([a-z_]+)\s*<=\s*({_NUMBER})\s*")
 _GUARANTEE = re.compile(rf"\s*([a-z_]+)\s*<=\s*({_NUMBER})\s*@\s*({_NUMBER})\s*")
+# Of a guarantee: floats count the images that far smaller ones would take no longer exactly.
+_LEAST_SHARE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def parse_guarantee(text: object, field: str) -> Guarantee:
         field: where, for the message.
 
     Raises:
-        InputError: another form, rate, or a number that is not between 0 and 1.
+        InputError: another form, rate, or a number that is not between 0 and 1, or as good as one
+            of them.
     """
     found = _GUARANTEE.fullmatch(text) if isinstance(text, str) else None
     if found is None:
@@ -120,11 +123,17 @@ def parse_guarantee(text: object, field: str) -> Guarantee:
             f"fnr<=0.01@0.95, with one of the rates {', '.join(GUARANTEE_RATES)}"
         )
     rate = _rate(found[1], GUARANTEE_RATES, field)
-    for name, number in zip(("share", "confidence"), found.groups()[1:], strict=True):
+    for name, number, least in (("share", found[2], _LEAST_SHARE), ("confidence", found[3], 0.0)):
         if not 0 < Fraction(number) < 1:
             raise InputError(
                 f"{field}: {name} {number} in {text!r} needs to be above 0 and below 1 "
                 "(0.01 for 1 %)"
+            )
+        # What rounds to 1 leaves no chance of an error, or no rate above the limit.
+        if not least <= float(number) < 1:
+            raise InputError(
+                f"{field}: {name} {number} in {text!r} is as good as {float(number):.0f}, which "
+                "nothing can be certified for; write a number further from it"
             )
     return Guarantee(Limit(rate, Fraction(found[2])), float(found[3]))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.policy.choosing.budgets import keeping, within, within_each
 from pipeline.policy.choosing.confusion import Confusion
+from pipeline.policy.choosing.guarantee import certify
 from pipeline.policy.choosing.limits import parse_budget, parse_guarantee
 from pipeline.policy.choosing.per_category import cheapest_each, picked, within_total
 from tests.policy.choosing.counting import counts_of
@@ -172,6 +173,12 @@ def test_impossible_budgets_are_refused() -> None:
         ("fnr<=0.01@95", "confidence 95 in"),
         ("fnr<=0.01@1", "confidence 1 in"),
         ("fnr<=1@0.95", "share 1 in"),
+        (
+            "fnr<=0.01@0.99999999999999999999",
+            "in 'fnr<=0.01@0.99999999999999999999' is as good as 1",
+        ),
+        ("fnr<=0.99999999999999999999@0.95", "share 0.99999999999999999999 in"),
+        ("fnr<=9e-13@0.95", "share 9e-13 in 'fnr<=9e-13@0.95' is as good as 0"),
         ("fnr<=1%@0.95", "is no guarantee"),
         ("review<=0.01@0.95", "'review' can't be limited; use one of fnr, fpr"),
         ("fnr<=nan@0.95", "is no guarantee"),
@@ -182,6 +189,16 @@ def test_what_is_no_guarantee_is_refused(text: object, says: str) -> None:
     with pytest.raises(InputError, match="--guarantee: ") as caught:
         parse_guarantee(text, "--guarantee")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("share", ["1e-12", "0.9999999999999999"])
+@pytest.mark.parametrize("confidence", ["1e-99", "0.95", "0.9999999999999999"])
+def test_what_may_be_asked_for_is_answered_at_its_very_limits(share: str, confidence: str) -> None:
+    counts = counts_of([0, 50], [3, 0], 50, 50)
+    wanted = parse_guarantee(f"fnr<={share}@{confidence}", "--guarantee")
+    found = certify(wanted, counts, counts)
+    assert found.needed >= 1
+    assert (found.policy is None) == (found.needed > 50)
 
 
 def test_a_guarantee_is_read_as_written() -> None:
