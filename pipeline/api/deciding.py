@@ -13,7 +13,7 @@ from pipeline.api.sources import Frame, as_arrow
 from pipeline.errors import InputError
 from pipeline.evaluation.policies import read_policies
 from pipeline.evaluation.rows import NAMED, decided
-from pipeline.evaluation.table import is_float
+from pipeline.evaluation.table import check_type, is_float
 from pipeline.policy.language import (
     Explanation,
     Part,
@@ -31,6 +31,8 @@ from pipeline.scoring.bundle import Bundle
 from pipeline.tables import storage
 
 _PART = ("category", "defect_type")
+# The others are text, and whatever can be shown as such is taken.
+_CHECKED = ("image_id", "is_defect")
 # The type of the scores in linescore's own tables, and so of a number without a type.
 _SCORE_TYPE = np.dtype(np.float32)
 
@@ -82,7 +84,7 @@ def decide(
         policy: from `load_policy`.
         rows: N rows with a column `category`, and of floats every score that the policy reads;
             null or NaN: missing. `image_id`, `uri`, `defect_type` and `is_defect` are taken over
-            where they are.
+            where they are; ids are whole numbers, labels true or 1, false or 0, and null.
         thresholds: what the policy's references name, as for `load_thresholds`.
 
     Returns:
@@ -90,8 +92,8 @@ def decide(
         `reason` says what decided.
 
     Raises:
-        InputError: a column, threshold or rule that is missing, or a missing score on which the
-            policy says nothing.
+        InputError: a column, threshold or rule that is missing, a missing score on which the
+            policy says nothing, or ids or labels that are none.
     """
     table = as_arrow(rows)
     if "category" not in table.column_names:
@@ -99,10 +101,7 @@ def decide(
             f"rows: have no column category, by which rules and thresholds are told apart; they "
             f"have {', '.join(table.column_names)}: add it, null where there is none"
         )
-    columns = {
-        name: table[name].combine_chunks() if name in table.column_names else pa.nulls(len(table))
-        for name in NAMED
-    }
+    columns = {name: _taken_over(table, name) for name in NAMED}
     named = [columns[name].cast(pa.string()).to_pylist() for name in _PART]
     each = [Part(c, kind if policy.oracle else None) for c, kind in zip(*named, strict=True)]
     parts = tuple(dict.fromkeys(each))
@@ -150,6 +149,20 @@ def _resolved(
 ) -> Resolved:
     known = thresholds if isinstance(thresholds, Thresholds) else load_thresholds(thresholds)
     return resolve(policy, parts, known, types)
+
+
+def _taken_over(table: pa.Table, name: str) -> pa.Array:
+    """A column of the rows, null where they have none or nothing stands in it.
+
+    Raises:
+        InputError: it can't mean what it is called.
+    """
+    # An empty column has any type: pandas makes floats of it.
+    if name not in table.column_names or table[name].null_count == len(table):
+        return pa.nulls(len(table))
+    if name in _CHECKED:
+        check_type(name, table.schema.field(name), "the rows")
+    return table[name].combine_chunks()
 
 
 def _types(table: pa.Table) -> dict[str, np.dtype[Any]]:

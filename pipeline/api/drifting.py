@@ -11,7 +11,7 @@ from pipeline.api.sources import Placed, Source, placed
 from pipeline.config import MonitorConfig, checked
 from pipeline.errors import InputError
 from pipeline.evaluation.monitor.comparing import compare
-from pipeline.evaluation.monitor.counting import Work, scales_of, sketches
+from pipeline.evaluation.monitor.counting import KINDS_OF, Work, scales_of, sketches
 from pipeline.evaluation.monitor.deciding import InUse
 from pipeline.evaluation.monitor.opening import number_columns
 from pipeline.evaluation.monitor.rows import Chosen, chosen_rows
@@ -48,8 +48,9 @@ def compare_drift(reference: Source, rows: Source, **settings: Any) -> Drift:
     Images without scores are not compared here, nor what policies flag: jobs/monitor.py does both.
 
     Args:
-        reference: a run, a Parquet file, or rows in memory with `category` and `is_defect`.
-        rows: the same, of the same scorer.
+        reference: a run, a Parquet file, or rows in memory with `category` and `is_defect`; of what
+            is compared, the columns that it has.
+        rows: the same, of the same scorer, with at least the columns that are compared.
         settings: of jobs/monitor.py: `scores`, `good_only`, `roles`, `alpha`, `min_images`, …
 
     Raises:
@@ -64,6 +65,12 @@ def compare_drift(reference: Source, rows: Source, **settings: Any) -> Drift:
     lacking = [name for name in names if name not in second.scores]
     if lacking:
         raise InputError(f"rows: have no column {lacking[0]} of floats, which the reference has")
+    kinds = [name for name in KINDS_OF if name in first.names - second.names]
+    if kinds:
+        raise InputError(
+            f"rows: have no column {kinds[0]}, which the reference has; add it, or leave it out of "
+            "both"
+        )
     chosen = [chosen_rows(t, config.roles, good_only=config.good_only) for t in (first, second)]
     work = Work(scales_of(first, chosen[0], names), names, InUse())
     scorers = [str(t.origin.get("scorer_digest", _UNKNOWN)) for t in (first, second)]

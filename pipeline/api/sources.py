@@ -23,7 +23,7 @@ Frame: TypeAlias = pa.Table | pd.DataFrame
 # A run or several, a Parquet file or folder of them, or rows in memory.
 Source: TypeAlias = Run | Sequence[Run] | str | Path | Frame
 
-_IDS = ("image_id", "group_id", "fold")
+_WHOLE = ("image_id", "group_id", "fold", "is_defect")
 # Above it not every whole number is a float64.
 _EXACT = 2.0**53
 
@@ -75,19 +75,19 @@ def as_arrow(rows: Any) -> pa.Table:
     if isinstance(rows, pa.Table):
         return rows
     if isinstance(rows, pd.DataFrame):
-        return _with_whole_ids(pa.Table.from_pandas(rows, preserve_index=False))
+        return _with_whole_numbers(pa.Table.from_pandas(rows, preserve_index=False))
     raise InputError(
         f"rows: are a {type(rows).__name__}; give an Arrow table or a pandas data frame"
     )
 
 
-def _with_whole_ids(table: pa.Table) -> pa.Table:
-    """Ids as whole numbers again: pandas makes floats of a column with a null.
+def _with_whole_numbers(table: pa.Table) -> pa.Table:
+    """Ids and labels as whole numbers again: pandas makes floats of a column with a null.
 
     Raises:
         InputError: an id that a float doesn't hold.
     """
-    for name in set(_IDS) & set(table.column_names):
+    for name in set(_WHOLE) & set(table.column_names):
         column = table[name]
         if not pa.types.is_floating(column.type):
             continue

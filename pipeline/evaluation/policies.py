@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +19,8 @@ from pipeline.policy.language import (
     resolve,
 )
 from pipeline.policy.language.document import Atom, Ref, leaves_of
+from pipeline.policy.language.reading import read_json
+from pipeline.policy.language.where import Where
 from pipeline.scoring.bundle import open_bundle
 from pipeline.scoring.calibrated import calibrated_bundles
 from pipeline.tables import storage
@@ -152,10 +153,7 @@ def referenced(policy: Policy) -> set[str]:
 def _json(uri: str) -> Any:
     with storage.errors_for(uri, "thresholds"):
         content = storage.read_bytes(uri)
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise InputError(f"thresholds: {uri}: is not JSON: {error}") from None
+    return read_json(content, Where(f"thresholds: {uri}"))
 
 
 def resolved(

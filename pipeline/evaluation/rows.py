@@ -19,6 +19,7 @@ from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.language import OUTCOMES, Part, Resolved, explain, reasons
 from pipeline.policy.language import Rows as LanguageRows
 from pipeline.tables.evaluation_schemas import DECISIONS
+from pipeline.tables.labels import truth_codes
 
 Parts = tuple[tuple[Part, ...], npt.NDArray[np.int64]]
 NAMED = ("image_id", "uri", "category", "defect_type", "is_defect")
@@ -128,10 +129,15 @@ def plain(column: pa.Array) -> pa.Array:
 
 
 def typed(values: Any, kind: pa.DataType) -> pa.Array:
-    """Values as a column of a type; labels that are 0 and 1 become false and true."""
+    """Values as a column of a type; labels that are 0 and 1 become false and true.
+
+    Raises:
+        InputError: a label that is another number.
+    """
     array = plain(values) if isinstance(values, pa.Array) else pa.array(values, kind)
     if pa.types.is_boolean(kind) and pa.types.is_integer(array.type):
-        return array.cast(pa.bool_())
+        codes = truth_codes(array)  # a cast would take any number but 0 for a defect
+        return pa.array(codes == 1, kind, mask=codes < 0)
     return array.cast(kind)
 
 

@@ -48,6 +48,7 @@ class ScoredTable:
         scores: by name the type of every column that may be a score, floats or not.
         rows: how many.
         origin: what it is made of: runs, digests.
+        names: of all its columns, also those that are neither a meaning nor a score.
         runs: the run of each file, and the folder where what is kept of it lies; none: no runs.
     """
 
@@ -57,6 +58,7 @@ class ScoredTable:
     scores: Mapping[str, np.dtype[Any]]
     rows: int
     origin: Mapping[str, Any]
+    names: frozenset[str]
     runs: tuple[tuple[str, str], ...] = ()
 
     def of_file(self, number: int) -> ScoredTable:
@@ -137,7 +139,8 @@ def _opened_or_empty(uris: Sequence[str], table: str, name: str) -> ScoredTable:
         return open_parquet(uris, {}, name)
     schema = RUN_TABLES[table]
     columns = _columns(schema, {}, name)
-    return ScoredTable(name, (), columns, _scores(schema, columns), 0, {"files": []})
+    scores = _scores(schema, columns)
+    return ScoredTable(name, (), columns, scores, 0, {"files": []}, frozenset(schema.names))
 
 
 def repeated_images(table: ScoredTable) -> int:
@@ -201,7 +204,13 @@ def open_parquet(uris: Sequence[str], names: Mapping[str, str], name: str) -> Sc
         raise InputError(f"table: {uris[0]}: has the column {twice[0]} twice; leave one")
     columns = _columns(schema, names, uris[0])
     return ScoredTable(
-        name, tuple(uris), columns, _scores(schema, columns), rows, {"files": list(uris)}
+        name,
+        tuple(uris),
+        columns,
+        _scores(schema, columns),
+        rows,
+        {"files": list(uris)},
+        frozenset(schema.names),
     )
 
 
@@ -232,11 +241,11 @@ def _columns(schema: pa.Schema, names: Mapping[str, str], uri: str) -> dict[str,
             f"of {there}"
         )
     for meaning, column in found.items():
-        _check_type(meaning, schema.field(column), uri)
+        check_type(meaning, schema.field(column), uri)
     return found
 
 
-def _check_type(meaning: str, field: pa.Field, uri: str) -> None:
+def check_type(meaning: str, field: pa.Field, uri: str) -> None:
     """Refuses a column that can't mean what it is taken for.
 
     Raises:

@@ -95,6 +95,48 @@ def test_policies_and_thresholds_come_from_files_too(tmp_path: Path) -> None:
     assert found["policy"].to_pylist() == ["mine", "mine"]
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        (
+            "image_id",
+            ["a1", "a2"],
+            "columns.image_id: image_id of the rows is .*string; whole",
+        ),
+        (
+            "is_defect",
+            ["yes", "no"],
+            "columns.is_defect: is_defect of the rows is .*string; true",
+        ),
+        ("is_defect", [-1, 1], "columns.is_defect: -1: is no label; 1 for a defect, 0 for a good"),
+    ],
+    ids=["an id of text", "a label of text", "a label of -1"],
+)
+def test_ids_and_labels_are_refused_as_evaluating_them_refuses_them(
+    column: str, values: list[Any], says: str
+) -> None:
+    rows = pd.DataFrame({"category": "tile", "a": [1.0, 0.0], column: values})
+    with pytest.raises(InputError, match=says):
+        decide(policy({"score": "a", "ge": 0.5}), rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "taken"),
+    [
+        ("is_defect", [1, 0, None], [True, False, None]),
+        ("is_defect", [True, False, None], [True, False, None]),
+        ("is_defect", [np.nan] * 3, [None] * 3),
+        ("image_id", [3, 4, None], [3, 4, None]),
+        ("image_id", [np.nan] * 3, [None] * 3),
+    ],
+)
+def test_ids_and_labels_are_taken_over_as_pandas_holds_them(
+    column: str, values: list[Any], taken: list[Any]
+) -> None:
+    rows = pd.DataFrame({"category": "tile", "a": [1.0, 0.0, 1.0], column: values})
+    assert decide(policy({"score": "a", "ge": 0.5}), rows)[column].to_pylist() == taken
+
+
 def test_what_cannot_be_decided_is_told_with_the_way_out(tmp_path: Path) -> None:
     rule = policy({"score": "a", "ge": {"ref": "tau"}})
     rows = pd.DataFrame({"category": ["tile"], "a": [1.0]})

@@ -36,6 +36,31 @@ def test_rows_in_memory_are_measured_as_their_runs_are(line: Line) -> None:
     assert mixed.measures.equals(theirs.measures)
 
 
+def test_rows_need_no_more_than_a_category_a_label_and_a_score() -> None:
+    columns = ["category", "is_defect", "anomaly_score"]
+    first, same, moved = (
+        images(seed, is_defect=False, anomaly_score=lambda usual, by=by: by * usual)[columns]
+        for seed, by in ((1, 1.0), (2, 1.0), (3, 1.3))
+    )
+    found = compare_drift(first, same)
+    assert found.verdict == "ok"
+    assert found.measures["measure"].to_pylist() == ["anomaly_score"]
+    assert compare_drift(first, moved).verdict == "drift"
+
+
+def test_formats_and_sizes_are_compared_where_both_sides_have_them() -> None:
+    first, night = (images(seed).assign(is_defect=False) for seed in (1, 2))
+    found = compare_drift(first, night.assign(format="JPEG"))
+    assert found.verdict == "drift"
+    for lacking, left in (("format", {"size"}), ("width", {"format"})):
+        fewer = first.drop(columns=lacking)
+        for rows in (night, night.drop(columns=lacking)):
+            measures = compare_drift(fewer, rows).measures.to_pandas()
+            assert set(measures[measures.kind == "kinds"].measure) == left
+        with pytest.raises(InputError, match=f"rows: have no column {lacking}, which the refer"):
+            compare_drift(first, night.drop(columns=lacking))
+
+
 def test_what_cannot_be_compared_is_told_with_the_way_out(line: Line) -> None:
     line.publish("first", images(1))
     run = load_run(line.store, "first")

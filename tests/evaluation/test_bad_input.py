@@ -110,6 +110,13 @@ CASES = {
     "a threshold that is text": Case(thresholds({"low": "3"}), ("t.json: low", "'3'")),
     "a threshold that is nan": Case(thresholds('{"low": NaN}'), ("t.json: low", "nan")),
     "thresholds that are no JSON": Case(thresholds("{low"), ("t.json", "is not JSON")),
+    "a category whose threshold stands twice": Case(
+        thresholds('{"low": {"tile": 24.8, "tile": 42}}'),
+        ("thresholds: ", "t.json", "the key 'tile' stands twice", "leave one"),
+    ),
+    "thresholds that are nested without end": Case(
+        thresholds('{"low": ' + "[" * 100_000), ("t.json", "is nested without end")
+    ),
     "an empty table": Case(put(), ("table.parquet", "has no rows")),
     "a label that is 2": Case(
         retyped("is_defect", pa.int64(), [0, 1, 2, 0, 1, 1]),

@@ -190,6 +190,9 @@ def test_a_file_that_is_no_table_of_labels_is_named(counted: Bench) -> None:
         ("good", "dent", "belongs to a defect"),
         ("defect", " ", "is no name of a defect type"),
         ("defect", "a\nb", "is no name of a defect type"),
+        ("defect", "a\x00b", "is no name of a defect type"),
+        ("defect", "a\ud800b", "is no name of a defect type"),
+        ("defect", "\u00a0\u3000", "is no name of a defect type"),
         ("defect", "x" * 101, "is no name of a defect type"),
         ("defect", "good", "is no name of a defect type"),
     ],
@@ -197,3 +200,9 @@ def test_a_file_that_is_no_table_of_labels_is_named(counted: Bench) -> None:
 def test_a_label_that_is_none_is_refused(label: str, kind: str | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Label(1, label, kind)
+
+
+@pytest.mark.parametrize("kind", ["Riss\u00a0quer", "左\u3000側", "a\u202eb"])
+def test_a_type_of_the_archive_with_other_spaces_can_be_given(tmp_path: Path, kind: str) -> None:
+    append_label(str(tmp_path), Label(1, "defect", kind))
+    assert read_labels(labels_folder(str(tmp_path))).defect_type.to_pylist() == [kind]

@@ -38,7 +38,7 @@ class Compared:
         pairs: categories that both have.
         measures: of all pairs.
         verdicts: of all categories of either run, sorted.
-        policies: in use: names by digest.
+        policies: in use: digests by name; several may have one.
         warnings: what a reader has to know.
     """
 
@@ -68,7 +68,7 @@ def compare(config: MonitorConfig, reference: RunSketch, run: RunSketch, use: In
         InputError: the run has categories, and none of them is the reference's.
     """
     pairs, skipped = _pairs(config, reference, run)
-    policies = {one.digest: one.policy.name for one in use.policies}
+    policies = {one.policy.name: one.digest for one in use.policies}
     other = other_scorer(reference, run.scorer_digest)
     measured: list[Measured] = []
     for pair in pairs:
@@ -154,7 +154,7 @@ def _listed(run: RunSketch) -> str:
 
 def _not_frozen(reference: RunSketch, policies: dict[str, str]) -> Iterator[str]:
     known = {digest for one in reference.categories.values() for digest in one.flagged}
-    for digest, name in policies.items():
+    for name, digest in policies.items():
         if digest not in known:
             yield (
                 f"{name}: its flagged rate is not compared: the reference was frozen without it, "
@@ -201,6 +201,6 @@ def _warnings(reference: RunSketch, run: RunSketch, other: str) -> Iterator[str]
     )
     if lacking:
         yield (
-            f"the reference has no {', '.join(lacking)}: it was scored before images were "
-            "measured; what the images looked like can't be compared"
+            f"the reference has no {', '.join(lacking)}, like a run that was scored before images "
+            "were measured: what they looked like can't be compared"
         )

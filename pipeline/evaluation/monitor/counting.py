@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ from pipeline.tables.runs import load_published
 SAMPLE = 8192
 FORMAT, SIZE = "format", "size"
 _SIZE_OF = ("width", "height")
+# The columns that kinds are made of.
+KINDS_OF = (FORMAT, *_SIZE_OF)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def sketches(table: ScoredTable, chosen: Chosen, work: Work) -> dict[Category, C
         InputError: a file is damaged; a score is missing where a policy needs it.
     """
     found: dict[Category, _Open] = {}
-    for rows in slices(table, chosen, list(work.names), [FORMAT, *_SIZE_OF]):
+    for rows in slices(table, chosen, list(work.names), KINDS_OF):
         mine = found.setdefault(rows.category, _Open())
         _add(mine, rows)
         if rows.category in work.scales:
@@ -123,14 +125,20 @@ def _count(sketch: CategorySketch, rows: Slice, work: Work) -> None:
         before = sketch.numbers.get(name)
         sketch.numbers[name] = found if before is None else before + found
         sketch.spreads[name] = scale.spread
-    size = pc.binary_join_element_wise(
-        *(rows.kinds[name].cast(pa.string()) for name in _SIZE_OF), " × "
-    )
-    for name, column in ((FORMAT, rows.kinds[FORMAT]), (SIZE, size)):
+    for name, column in _kinds(rows):
         kinds = sketch.kinds.setdefault(name, Counter())
-        for entry in pc.value_counts(column.cast(pa.string())).to_pylist():
+        for entry in pc.value_counts(column).to_pylist():
             kinds[entry["values"] or "not known"] += entry["counts"]
     work.use.add(sketch, rows)
+
+
+def _kinds(rows: Slice) -> Iterator[tuple[str, pa.Array]]:
+    """What kinds the images are of, texts (N,) each; of a table of one's own perhaps none."""
+    found = {name: column.cast(pa.string()) for name, column in rows.kinds.items()}
+    if FORMAT in found:
+        yield FORMAT, found[FORMAT]
+    if found.keys() >= set(_SIZE_OF):
+        yield SIZE, pc.binary_join_element_wise(*(found[name] for name in _SIZE_OF), " × ")
 
 
 def count_errors(

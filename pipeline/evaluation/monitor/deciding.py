@@ -41,7 +41,8 @@ class InUse:
         """
         part = Part(rows.category)
         place = np.zeros(len(rows.ids), np.int64)
-        for policy in self.policies:
+        # Policies of one digest decide alike, and an image is flagged once.
+        for policy in {one.digest: one for one in self.policies}.values():
             scores = {name: rows.numbers[name] for name in policy.dtypes}
             outcome = decide(policy, Rows(scores, (part,), place))
             into.flagged[policy.digest] += int((outcome == DEFECT).sum())

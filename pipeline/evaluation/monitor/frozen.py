@@ -139,10 +139,11 @@ def _binned(rows: pa.Table, missing: int) -> Binned:
 
 
 def frozen_scales(run: RunSketch) -> Scales:
-    """The bins that another run is counted in."""
+    """The bins that another run is counted in; as at freezing, of categories with scores alone."""
     return {
         category: {
             name: Scale(binned.edges, one.spreads[name]) for name, binned in one.numbers.items()
         }
         for category, one in run.categories.items()
+        if one.images
     }

@@ -103,7 +103,7 @@ def measured_category(
 
     Args:
         pair: the category.
-        policies: names by digest.
+        policies: digests by name.
         other_scorer: why scores can't be compared; empty: they can.
     """
     if not pair.too_few:
@@ -123,7 +123,7 @@ def _of_scored(pair: Pair, policies: Mapping[str, str], other_scorer: str) -> It
             yield _number(pair, name, SCORE)
     for name in pair.reference.kinds:
         yield _kinds(pair, name)
-    for digest, policy in policies.items():
+    for policy, digest in policies.items():
         yield _flagged(pair, digest, policy)
 
 

@@ -76,7 +76,7 @@ class Slice:
         groups: (N,); NO_GROUP where an image has none.
         labels: (N,) 1 for a defect, 0 for good, -1 for not known.
         numbers: (N,) each, in their own type; NaN where missing.
-        kinds: texts (N,) each.
+        kinds: texts (N,) each, of those columns that the table has.
     """
 
     category: Category
@@ -96,7 +96,8 @@ def slices(
         InputError: a file is damaged.
     """
     wanted = list(dict.fromkeys([*LABELS, *chosen.sides.meanings]))
-    for columns in table.batches(wanted, [*names, *kinds]):
+    there = [name for name in kinds if name in table.names]
+    for columns in table.batches(wanted, [*names, *there]):
         kept = np.flatnonzero(chosen.mask(columns))
         for category, mine in _by_category(columns["category"], kept):
             taken = pa.array(mine)
@@ -106,7 +107,7 @@ def slices(
                 _whole(columns["group_id"].take(taken)),
                 _labels(columns["is_defect"].take(taken)),
                 {name: numbers(columns[name].take(taken)) for name in names},
-                {name: columns[name].take(taken) for name in kinds},
+                {name: columns[name].take(taken) for name in there},
             )
 
 

@@ -83,7 +83,7 @@ def flagged_table(
     """
     records = []
     for pair in pairs:
-        for digest, name in policies.items():
+        for name, digest in policies.items():
             for of, one in (("reference", pair.reference), ("run", pair.run)):
                 if digest in one.flagged:
                     key = {"policy": name, "digest": digest, "category": pair.category, "of": of}

@@ -45,6 +45,22 @@ def test_a_frozen_reference_gives_every_figure_that_its_run_gave(line: Line) -> 
     assert again["reference"]["run_id"] == "first"
 
 
+@pytest.mark.parametrize("scored", [True, False], ids=["scored since", "not scored since"])
+def test_a_category_without_scores_is_frozen_as_its_run_has_it(line: Line, scored: bool) -> None:
+    line.publish("first", images(1, 500), errors=[failed(7, category="bolt")])
+    bolts = [images(5, category="bolt")] if scored else []
+    line.publish("night", images(4), *bolts, errors=[failed(20, category="bolt")])
+    policies = line.policy("stop", "anomaly_score", 23.5)
+    first = line.monitor(policies=policies)
+    line.monitor(run_id=None, freeze="spring", policies=policies)
+    again = line.monitor(reference=None, frozen="spring", policies=policies, name="again")
+    assert again["categories"] == first["categories"]
+    assert again["warnings"] == first["warnings"] == []
+    for name in ("drift", "flagged", "near", "verdicts"):
+        pd.testing.assert_frame_equal(line.read(name), line.read(name, "again"))
+    assert set(line.read("flagged", "again").category) == {"tile"}
+
+
 def test_its_size_does_not_grow_with_its_rows(line: Line) -> None:
     sizes = []
     for count in (2000, 8000):

@@ -101,6 +101,24 @@ def test_rates_of_a_policy_in_both_runs_with_their_intervals(line: Line) -> None
     assert "stop flags" in entry(report)["reason"]
 
 
+def test_policies_that_decide_alike_are_counted_once_and_named_each(line: Line) -> None:
+    first, night = images(1, 400), images(2, 300, anomaly_score=lambda a: 1.2 * a)
+    stop = line.policy("stop", "anomaly_score", 19.0)
+    alone = line.compare(first, night, policies=stop)
+    before, rates = measure(line, "stop"), line.read("flagged").drop(columns="policy")
+    assert before.verdict == "watch"
+    report = line.monitor(policies=(stop, line.policy("copy", "anomaly_score", 19.0)))
+    assert report["verdict"] == alone["verdict"]
+    flagged = line.read("flagged").set_index("policy")
+    assert (flagged.flagged <= flagged.images).all()
+    for name in ("stop", "copy"):
+        now = measure(line, name)
+        for figure in ("verdict", "chance", "reference_value", "value"):
+            assert now[figure] == before[figure]
+        pd.testing.assert_frame_equal(flagged.loc[name].reset_index(drop=True), rates)
+        assert f"{name} flags" in entry(report)["reason"]
+
+
 def test_scores_near_a_threshold_are_counted_in_both(line: Line) -> None:
     first, night = images(1, 400), images(2, 300)
     file = line.policy("stop", "anomaly_score", 22.0)
