@@ -128,12 +128,18 @@ def _doubts(
         if seen is not None:
             spare = [column for column in columns if MODEL_OF[column] != model]
             require_unseen(rows, seen, model, spare)
+            doubts[model] = rows.doubt
         elif not config.assume_unseen:
             doubts[model] = f"the bundle has no record of the images that its {model} has seen"
             log.warning(
                 "%s: %s; thresholds of its scores carry no bound (assume_unseen=true says that "
                 "it saw none of these)", model, doubts[model],
             )  # fmt: skip
+    if rows.doubt is not None and rows.doubt in doubts.values():
+        log.warning(
+            "run %s: %s; thresholds carry no bound. A run without skip_scored and since_run takes "
+            "earlier scores over, and can be calibrated on with bounds", rows.run_id, rows.doubt,
+        )  # fmt: skip
     return doubts
 
 

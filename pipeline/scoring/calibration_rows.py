@@ -14,10 +14,15 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError
 from pipeline.scoring.bundle_training import MODEL_OF
 from pipeline.stats.selection import Sample
+from pipeline.tables import storage
+from pipeline.tables.lookup import opened
+from pipeline.tables.manifest import open_manifest
 from pipeline.tables.roles import NORMAL_CALIBRATION, VALIDATION, require_roles
-from pipeline.tables.runs import load_table
+from pipeline.tables.runs import RunPlaces, load_published, load_table
+from pipeline.tables.schemas import MANIFEST
 
 STEP = "calibrate"
+_GROUPED = ["image_id", "group_id"]
 _FACTS = ["image_id", "category", "role", "group_id", "is_defect"]
 
 
@@ -32,6 +37,9 @@ class CalibrationRows:
         everything: image_id, group_id and category of all rows of the run.
         columns: the score columns that the run has.
         facts: counts per role, for people.
+        manifest: image_id and group_id of all images of its manifest, where it left some of them
+            to earlier runs; None: all are among its rows, or nobody knows.
+        doubt: why nobody knows which rows are near-duplicates of images that it left.
     """
 
     run_id: str
@@ -40,6 +48,8 @@ class CalibrationRows:
     everything: pa.Table
     columns: tuple[str, ...]
     facts: dict[str, dict[str, int]]
+    manifest: pa.Table | None = None
+    doubt: str | None = None
 
 
 def calibration_rows(store: str, run_id: str) -> CalibrationRows:
@@ -69,7 +79,44 @@ def calibration_rows(store: str, run_id: str) -> CalibrationRows:
     _require_good(normals, run_id)
     columns = tuple(name for name in MODEL_OF if scores.column(name).null_count < len(scores))
     everything = rows.select(["image_id", "group_id", "category"])
-    return CalibrationRows(run_id, parts[VALIDATION], normals, everything, columns, facts)
+    manifest, doubt = _where_images_were_left(store, run_id)
+    return CalibrationRows(
+        run_id, parts[VALIDATION], normals, everything, columns, facts, manifest, doubt
+    )
+
+
+def _where_images_were_left(store: str, run_id: str) -> tuple[pa.Table | None, str | None]:
+    """Groups of a run that left images to earlier runs: its manifest's, or why they aren't known.
+
+    The earlier runs' rows don't tell them: a split since then made other groups.
+    """
+    published = load_published(store, run_id)
+    # Older records have no number, only the runs.
+    left = published.get("skipped", published.get("skipped_by"))
+    if not left:
+        return None, None
+    try:
+        return _manifest_groups(store, run_id, published.get("manifest_digest")), None
+    except (InputError, OSError):
+        number = left if isinstance(left, int) else "some"
+        return None, (
+            f"{number} images were left to earlier runs, and the manifest that says which rows are "
+            "alike to them can't be read as it was"
+        )
+
+
+def _manifest_groups(store: str, run_id: str, digest: object) -> pa.Table:
+    """Raises InputError or OSError: the manifest isn't named, is gone, or was written anew."""
+    record = storage.read_json(RunPlaces(store, run_id).record)
+    config = record.get("config") if isinstance(record, dict) else None
+    uri = config.get("manifest") if isinstance(config, dict) else None
+    if not isinstance(uri, str) or open_manifest(uri).digest != digest:
+        raise InputError(f"manifest: {uri}: isn't the one that the run {run_id} scored")
+    with storage.errors_for(uri, "manifest"), opened(uri) as file:
+        found = file.read([name for name in _GROUPED if name in file.schema_arrow.names])
+    if "group_id" not in found.column_names:
+        found = found.append_column("group_id", pa.nulls(len(found)))
+    return found.select(_GROUPED).cast(pa.schema([MANIFEST.field(name) for name in _GROUPED]))
 
 
 def _of_role(rows: pa.Table, role: str) -> pa.Table:
@@ -113,10 +160,10 @@ def require_unseen(
     Raises:
         InputError: it has seen some; names one, and the way out.
     """
-    everything = rows.everything
+    everything = rows.everything if rows.manifest is None else rows.manifest
     known = pc.is_in(everything.column("image_id"), pa.array(seen, pa.int64()))
     groups = everything.filter(known).column("group_id").drop_null()
-    used = pa.concat_tables([rows.validation, rows.normals]).select(["image_id", "group_id"])
+    used = pa.concat_tables([rows.validation, rows.normals]).select(_GROUPED)
     itself = pc.is_in(used.column("image_id"), pa.array(seen, pa.int64()))
     alike = pc.and_(pc.is_valid(used.column("group_id")), pc.is_in(used.column("group_id"), groups))
     strange = used.filter(pc.or_(itself, alike))

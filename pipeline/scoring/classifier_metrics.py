@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.stats.detection_rates import (
     Areas,
+    Estimate,
     clopper_pearson,
     cross_chosen_thresholds,
     estimate,
@@ -22,6 +23,8 @@ from pipeline.tables.roles import TEST
 
 # Parts of the rows of one fixed model: each is judged by the threshold of the others.
 _PARTS = 5
+# Area under the ROC curve of a score that is the same for all rows.
+_CHANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,28 @@ def _against(sampled: Areas, plain: Areas) -> dict[str, Any]:
     Both come from the same resamples, so that what is hard in one is hard in the other: the
     difference is known better than either.
     """
-    gain = estimate(sampled.average_precision - plain.average_precision)
-    baseline = {f"baseline_{name}": value for name, value in _areas_of(plain).items()}
-    return _areas_of(sampled) | baseline | {"average_precision_gain": asdict(gain)}
+    ours, baseline = _areas_of(sampled), _baseline(plain)
+    gain = estimate(
+        sampled.average_precision - plain.average_precision,
+        groups=sampled.groups,
+        ends=(-1.0, 1.0),
+    )
+    best, least = ours["average_precision"], baseline["average_precision"]
+    if best["value"] == 1:
+        # All resamples repeat a perfect ranking: they differ by the baseline alone.
+        gain = replace(gain, low=best["low"] - least["high"], high=best["high"] - least["low"])
+    named = {f"baseline_{name}": value for name, value in baseline.items()}
+    return ours | named | {"average_precision_gain": asdict(gain)}
+
+
+def _baseline(plain: Areas) -> dict[str, Any]:
+    """The areas of the score that knows the category alone."""
+    found = _areas_of(plain)
+    there = plain.auroc[np.isfinite(plain.auroc)]
+    if len(there) and (there == _CHANCE).all():
+        # The same for all rows by construction, not by chance: other rows would give no other area.
+        found["auroc"] = asdict(Estimate(_CHANCE, _CHANCE, _CHANCE))
+    return found
 
 
 def _counts(rows: Judged) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pipeline.stats.ranking import interval_at_an_end
 CONFIDENCE = 0.95
 # Percentiles of so many resamples are steady in the second digit.
 RESAMPLES = 1000
+# Resamples of an area that stays the same differ by what sums round off, far less than this.
+_ROUNDED_OFF = 1e-12
 
 
 @dataclass(frozen=True)
@@ -169,25 +171,34 @@ class Estimate:
 
 
 def estimate(
-    values: np.ndarray, confidence: float = CONFIDENCE, groups: int | None = None
+    values: np.ndarray,
+    confidence: float = CONFIDENCE,
+    groups: int | None = None,
+    ends: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
     """The figure of all rows, values[0], and percentiles of the resamples behind it.
 
-    Resamples in which the figure doesn't exist are left out.
+    Resamples in which the figure doesn't exist are left out. Where they show nothing of what other
+    rows would give, the interval is all that the figure may be: where one kind is a single group,
+    without which no resample has a figure, and where none differs from another.
 
     Args:
         values: (B + 1,) float64.
         confidence: of the interval.
         groups: of an area, those of the rarer kind: where it is 0 or 1, every resample says the
             same, and how sure that is follows from their number alone.
+        ends: the least and the most that the figure can be.
     """
     if not np.isfinite(values[0]):
         return Estimate(None, None, None)
-    if groups and values[0] in (0, 1):
-        return Estimate(float(values[0]), *interval_at_an_end(values[0], groups, confidence))
+    value = float(values[0])
+    if groups and value in (0, 1) and ends == (0, 1):
+        return Estimate(value, *interval_at_an_end(value, groups, confidence))
     drawn = values[1:][np.isfinite(values[1:])]
     if not len(drawn):
-        return Estimate(float(values[0]), None, None)
+        return Estimate(value, None, None)
+    if groups == 1 or np.ptp(drawn) < _ROUNDED_OFF:
+        return Estimate(value, *ends)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Estimate(float(values[0]), float(low), float(high))
+    return Estimate(value, float(low), float(high))

@@ -69,7 +69,8 @@ def average_precision(scores: Scores, defect: Flags, confidence: float = 0.95) -
     caught = m - np.searchsorted(above, above, "left")
     alarms = n - np.searchsorted(below, above, "left")
     value = float((caught / (caught + alarms)).mean())
-    return _on_logit(value, np.sqrt(value * (1 - value) / m), m, confidence)
+    variance = np.nan if m == 1 or n == 1 else value * (1 - value) / m
+    return _on_logit(value, np.sqrt(variance), m, confidence)
 
 
 def _midranks(ordered: Scores, values: Scores) -> npt.NDArray[np.float64]:
@@ -79,10 +80,14 @@ def _midranks(ordered: Scores, values: Scores) -> npt.NDArray[np.float64]:
 
 
 def _on_logit(value: float, deviation: float, rows: int, confidence: float) -> Ranking:
-    """An interval that is symmetric in log(p / (1 - p))."""
+    """An interval that is symmetric in log(p / (1 - p)); 0 to 1 where there is no deviation.
+
+    It is NaN where a kind has one row, and 0 where all scores are equal, which says nothing of
+    other rows.
+    """
     if not 0 < value < 1:
         return Ranking(value, *interval_at_an_end(value, rows, confidence))
-    if not np.isfinite(deviation):
+    if not deviation > 0:
         return Ranking(value, 0.0, 1.0)
     spread = ndtri((1 + confidence) / 2) * deviation / (value * (1 - value))
     centre = np.log(value / (1 - value))

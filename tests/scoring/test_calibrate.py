@@ -22,7 +22,9 @@ from pipeline.scoring.calibration import probability_map, score_thresholds
 from pipeline.scoring.calibration_rows import MODEL_OF, CalibrationRows, calibration_rows
 from pipeline.stats.probability import apply_map
 from pipeline.stats.selection import Rules
-from pipeline.tables.runs import load_table
+from pipeline.tables import storage
+from pipeline.tables.manifest import open_manifest, write_manifest
+from pipeline.tables.runs import RunPlaces, load_table
 from pipeline.tables.schemas import RELIABILITY, THRESHOLDS
 from tests.scoring.runs import FIT_IDS, MODELS, image_rows, make_bundle, make_run, usual_rows
 
@@ -300,6 +302,74 @@ def test_a_near_duplicate_of_a_seen_image_is_refused(store: str) -> None:
     alike["group_id"] = next(row for row in rows if row["role"] == "fit")["group_id"]
     prepared(store, rows)
     assert f"has seen image {alike['image_id']} or one of its group" in refused(store)
+
+
+def leave_fit_images_to_an_earlier_run(store: str, rows: list[dict[str, Any]]) -> str:
+    """The run `r` of some rows that were scored with `skip_scored`; its manifest's place.
+
+    The manifest holds all of the rows; those with the role fit have an earlier run's score.
+    """
+    new = [row for row in rows if row["role"] != "fit"]
+    prepared(store, new)
+    manifest = storage.join(store, "manifests", "m.parquet")
+    columns = {
+        name: [row[name] for row in rows] for name in ("image_id", "uri", "category", "group_id")
+    }
+    write_manifest(manifest, pa.table(columns | {"sha256": ["ab" * 32] * len(rows)}))
+    places = RunPlaces(store, "r")
+    storage.write_json(places.record, {"config": {"manifest": manifest}})
+    digest = open_manifest(manifest).digest
+    left = {"skipped": len(rows) - len(new), "skipped_by": ["e"], "manifest_digest": digest}
+    storage.write_json(places.published, storage.read_json(places.published) | left)
+    return manifest
+
+
+def test_a_near_duplicate_of_a_seen_image_that_an_earlier_run_has_is_refused(store: str) -> None:
+    rows = usual_rows()
+    alike = next(row for row in rows if row["role"] == "validation")
+    alike["group_id"] = next(row for row in rows if row["role"] == "fit")["group_id"]
+    leave_fit_images_to_an_earlier_run(store, rows)
+    message = refused(store)
+    assert f"has seen image {alike['image_id']} or one of its group" in message
+    assert "1 of the 150 rows" in message
+
+
+def test_images_left_to_earlier_runs_take_no_bound_where_their_groups_are_known(store: str) -> None:
+    leave_fit_images_to_an_earlier_run(store, usual_rows())
+    content = run_calibrate(config(store))["content"]
+    found = content["thresholds"]["anomaly_score"]
+    assert found["overall"]["safe"]["bound"]["n"] == 40
+    assert sorted(found["categories"]) == ["bolt", "tile"]
+    assert content["provenance"]["models"]["gaussians"] == "saw none of these images"
+
+
+@pytest.mark.parametrize("fate", ["gone", "written anew", "not named", "not recorded"])
+def test_without_the_manifest_images_left_to_earlier_runs_take_the_bounds_away(
+    store: str, fate: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are made anew with each split, so that an earlier run's rows can't tell them."""
+    manifest = leave_fit_images_to_an_earlier_run(store, usual_rows())
+    record = RunPlaces(store, "r").record
+    if fate == "gone":
+        Path(manifest).unlink()
+    elif fate == "written anew":
+        rows = pq.read_table(manifest)
+        write_manifest(manifest, rows.slice(1))
+    elif fate == "not named":
+        storage.write_json(record, {"config": None})
+    else:
+        Path(record).unlink()
+    monkeypatch.setattr(logging.getLogger("linescore"), "propagate", True)
+    with caplog.at_level("WARNING", "linescore"):
+        content = run_calibrate(config(store))["content"]
+    assert "40 images were left to earlier runs" in caplog.text
+    for column in ("anomaly_score", "defect_logit"):
+        for rule in ("safe", "fpr"):
+            entry = content["thresholds"][column]["categories"]["tile"][rule]
+            assert entry["value"] is not None
+            assert entry["bound"] is None
+            assert "40 images were left to earlier runs" in entry["says"]
+    assert "saw none" not in content["provenance"]["models"]["gaussians"]
 
 
 def test_a_model_without_a_record_gets_thresholds_without_a_bound(

@@ -64,6 +64,11 @@ def test_knowing_the_category_only_helps_together_and_not_within() -> None:
     assert shares == pytest.approx([0.2, 0.8])
     assert found["pooled"]["baseline_auroc"]["value"] == pytest.approx(0.8)
     assert found["macro"]["baseline_auroc"]["value"] == 0.5
+    # It is so by construction: no other rows could make it anything else.
+    for entry in (*found["categories"], found["macro"]):
+        assert entry["baseline_auroc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    apart = found["pooled"]["baseline_auroc"]
+    assert apart["low"] < apart["value"] < apart["high"]
 
 
 def test_the_gain_over_the_category_alone_is_known_better_than_both() -> None:
@@ -82,7 +87,7 @@ def test_the_gain_over_the_category_alone_is_known_better_than_both() -> None:
         pa.array(np.zeros(len(same)), pa.float32()),
     )
     found = judge(blind, RATES, seed=0)["held_out"]["categories"][0]["average_precision_gain"]
-    assert found == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found == {"value": 0.0, "low": -1.0, "high": 1.0}
 
 
 def test_copies_of_an_image_add_no_evidence() -> None:
@@ -132,6 +137,54 @@ def test_a_type_left_out_is_judged_with_its_counts() -> None:
     found = judge_left_out(table, ("nut", "dent"), seed=0)
     assert (found["good"], found["defects"]) == (48, 12)
     assert found["auroc"]["value"] == pytest.approx(roc_auc_score(*arrays(table, "nut")))
+
+
+def one_defect(table: pa.Table, category: str) -> pa.Table:
+    """The rows without all defects of a category but its first."""
+    rows = table.to_pylist()
+    mine = [row["image_id"] for row in rows if row["category"] == category and row["is_defect"]]
+    return pa.Table.from_pylist(
+        [row for row in rows if row["image_id"] not in mine[1:]], schema=table.schema
+    )
+
+
+def test_one_group_of_defects_says_nothing_of_its_category_nor_of_the_mean() -> None:
+    found = judge(one_defect(scores(), "nut"), RATES, seed=0)["held_out"]
+    nut, pill = found["categories"]
+    for entry in (nut, found["macro"]):
+        for name in ("auroc", "average_precision"):
+            assert (entry[name]["low"], entry[name]["high"]) == (0.0, 1.0)
+        gain = entry["average_precision_gain"]
+        assert (gain["low"], gain["high"]) == (-1.0, 1.0)
+    assert pill["auroc"]["low"] > 0.5
+    assert nut["baseline_auroc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+
+
+def test_a_type_left_out_of_one_group_claims_nothing() -> None:
+    table = scores().filter(pa.compute.equal(scores()["category"], "nut"))
+    found = judge_left_out(one_defect(table, "nut"), ("nut", "dent"), seed=0)
+    assert found["defects"] == 1
+    assert (found["auroc"]["low"], found["auroc"]["high"]) == (0.0, 1.0)
+
+
+def test_the_gain_of_a_perfect_ranking_is_no_surer_than_the_ranking() -> None:
+    """Three groups of defects: no resample shows that the next ones may be missed."""
+    rows = scores().filter(pa.compute.equal(scores()["category"], "nut")).to_pylist()
+    dents = [row["image_id"] for row in rows if row["is_defect"]]
+    for row in rows:
+        row["defect_logit"] = 9.0 if row["is_defect"] else -9.0
+        if row["is_defect"]:
+            row["group_id"] = 500 + dents.index(row["image_id"]) % 3
+    table = pa.Table.from_pylist(rows, schema=CLASSIFIER_SCORES)
+    (found,) = judge(table, RATES, seed=0)["held_out"]["categories"]
+    ours, plain, gain = (
+        found[name]
+        for name in ("average_precision", "baseline_average_precision", "average_precision_gain")
+    )
+    assert (ours["value"], ours["high"]) == (1.0, 1.0)
+    assert gain["value"] == pytest.approx(1 - plain["value"])
+    assert gain["low"] == pytest.approx(ours["low"] - plain["high"])
+    assert gain["high"] == pytest.approx(1 - plain["low"])
 
 
 def test_base_rates_are_shares_of_defects() -> None:

@@ -138,3 +138,44 @@ def test_what_every_resample_ranks_alike_is_as_sure_as_its_groups_are_many(right
     exact = clopper_pearson(3 if right else 0, 3)
     assert (one.value, one.low, one.high) == pytest.approx((float(right), exact.low, exact.high))
     assert one.high - one.low > 0.7
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_of_one_group_of_a_kind_nothing_is_known(kind: bool) -> None:
+    """Resamples without it have no area, so that only the other kind varies in the rest."""
+    rng = np.random.default_rng(4)
+    truth = np.where(np.arange(203) < 3, kind, not kind)
+    groups = np.maximum(np.arange(203), 2)
+    scores = rng.normal(0, 1, 203) + np.where(truth, 1.5, 0)
+    found = resampled_areas(truth, scores, groups, seed=0)
+    assert found.groups == 1
+    for values in (found.auroc, found.average_precision):
+        one = estimate(values, groups=found.groups)
+        assert one.value is not None
+        assert 0 < one.value < 1
+        assert (one.low, one.high) == (0.0, 1.0)
+
+
+def test_equal_scores_say_nothing_of_the_next_ones() -> None:
+    truth = np.arange(40) < 15
+    found = resampled_areas(truth, np.full(40, 7.0), np.arange(40), seed=0)
+    one = estimate(found.auroc, groups=found.groups)
+    assert (one.value, one.low, one.high) == (0.5, 0.0, 1.0)
+
+
+def test_resamples_that_differ_by_rounding_alone_say_nothing() -> None:
+    """Every group is alike: a defect between good images, of which two are below it."""
+    truth = np.tile([True, False, False, False], 9)
+    scores = np.tile([2.0, 1.0, 1.0, 3.0], 9)
+    found = resampled_areas(truth, scores, np.repeat(np.arange(9), 4), seed=0)
+    for values in (found.auroc, found.average_precision):
+        one = estimate(values, groups=found.groups)
+        assert (one.low, one.high) == (0.0, 1.0)
+
+
+def test_a_figure_of_which_nothing_is_known_may_lie_anywhere_between_its_ends() -> None:
+    values = np.linspace(-0.2, 0.6, 1001)
+    assert estimate(values, groups=1, ends=(-1.0, 1.0)).low == -1.0
+    assert estimate(np.zeros(1001), groups=8, ends=(-1.0, 1.0)).high == 1.0
+    known = estimate(values, groups=2, ends=(-1.0, 1.0))
+    assert (known.low, known.high) == pytest.approx((-0.18, 0.58), abs=0.001)

@@ -63,6 +63,15 @@ def test_a_perfect_ranking_of_few_rows_claims_little(rows: int) -> None:
     assert average_precision(defect.astype(float), defect).low == pytest.approx(lowest)
 
 
-def test_of_one_defect_nothing_is_known() -> None:
-    found = auroc(np.array([1.0, 2.0, 3.0]), np.array([False, True, False]))
-    assert (found.low, found.high) == (0.0, 1.0)
+@pytest.mark.parametrize("kind", [True, False])
+def test_of_one_image_of_a_kind_nothing_is_known(kind: bool) -> None:
+    scores, defect = np.array([1.0, 2.0, 3.0, 4.0]), np.arange(4) == 1
+    for area in (auroc, average_precision):
+        found = area(scores, defect == kind)
+        assert 0 < found.value < 1
+        assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_equal_scores_say_nothing_of_the_next_ones() -> None:
+    found = auroc(np.full(40, 7.0), np.arange(40) < 15)
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
