@@ -52,7 +52,7 @@ class DetectorConfig(Section):
     trusted: bool = False
     """An ultralytics .pt is a pickle and can run code: true says that its origin is trusted."""
     image_size: int = Field(default=640, ge=32, le=4096, multiple_of=32)
-    """Side in pixels of the letterboxed square that the detector sees."""
+    """Side in pixels of the letterboxed square that the detector sees; as it was trained."""
     confidence_floor: float = Field(default=0.05, gt=0, lt=1)
     """Boxes below it are not kept."""
     iou: float = Field(default=0.7, gt=0, lt=1)

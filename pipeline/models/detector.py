@@ -78,13 +78,15 @@ class Detector:
     ) -> None:
         """Loads the weights, to the GPU that this process may use unless a device is named.
 
+        `trained_side` is the side in px that the checkpoint says it was trained at, or None.
+
         Raises:
             InputError: the file is not an ultralytics detection checkpoint, or one whose boxes
                 come with masks, angles or keypoints.
         """
         self.settings = settings
         self.device = device or default_device()
-        network = load_network(weights, what)
+        network, self.trained_side = _load(weights, what)
         _require_boxes_alone(network.model[-1], what)
         self._model = network.fuse(verbose=False).eval().requires_grad_(False)
         self._levels = _take_pixels(self._model)
@@ -254,6 +256,11 @@ def load_network(weights: Path, what: str) -> Any:
     Raises:
         InputError: the file is no such checkpoint.
     """
+    return _load(weights, what)[0]
+
+
+def _load(weights: Path, what: str) -> tuple[Any, int | None]:
+    """The network, and the side in px that its checkpoint says it was trained at, if it does."""
     if weights.suffix.lower() != ".pt":
         raise InputError(
             f"{what}: is called {weights.name!r}, and a checkpoint of ultralytics ends in .pt: "
@@ -263,7 +270,7 @@ def load_network(weights: Path, what: str) -> Any:
     from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
     try:
-        model, _ = load_checkpoint(str(weights))
+        model, checkpoint = load_checkpoint(str(weights))
     except (TypeError, AttributeError, KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
@@ -271,4 +278,6 @@ def load_network(weights: Path, what: str) -> Any:
         ) from None
     if not isinstance(model, DetectionModel):
         raise InputError(f"{what}: holds a {type(model).__name__}; only detection models are used")
-    return model
+    # Not `model.args`, where what a checkpoint doesn't say is ultralytics' default.
+    side = checkpoint.get("train_args", {}).get("imgsz")
+    return model, side if isinstance(side, int) else None

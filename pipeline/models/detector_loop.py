@@ -62,6 +62,13 @@ class FineTuner(DetectionTrainer):  # type: ignore[misc]
         """The dataset as it was given: no file is looked for, no font fetched."""
         return self.given
 
+    def _do_train(self) -> None:
+        """Trains the epochs that are left: none, where an attempt died after its last one."""
+        if self.state and self.state["done"] >= self.state["epochs"]:
+            self._setup_train()  # loads the state
+            return
+        super()._do_train()
+
     def run_callbacks(self, event: str) -> None:
         """The two events that matter here; ultralytics' own callbacks are never run."""
         if event == "on_train_epoch_start":

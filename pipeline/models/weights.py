@@ -66,7 +66,8 @@ def _named_state(name: str, field: str) -> State:
 
 
 def _file_state(weights: str, field: str, content: bytes | None) -> State:
-    file = Path(weights)
+    # As the records beside the file are looked for; Path's own raises where there is no such user.
+    file = Path(os.path.expanduser(weights))  # noqa: PTH111
     if file.suffix not in SUFFIXES:
         raise InputError(
             f"{field}: {weights}: neither torchvision's ({', '.join(named_weights())}) "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ from pipeline.tables.trained_on import record_beside, trained_on_ids
 
 # Weights are only looked at here, in a process that Ray gave no GPU.
 _LOADED_ON = torch.device("cpu")
+
+log = logging.getLogger("linescore")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def _precision(wanted: str, elsewhere: bool) -> str | dict[str, str]:
 
 def _classifier(config: ClassifierConfig, image_size: int) -> bytes:
     field = "classifier.weights"
-    seen = None if config.weights in named_weights() else trained_side(config.weights)
+    named = config.weights in named_weights()
+    seen = None if named else trained_side(config.weights, "classifier")
     if seen not in (None, image_size):
         raise InputError(
             f"{field}: {config.weights}: was trained on squares of {seen} px, and "
@@ -121,8 +125,24 @@ def _detector(config: DetectorConfig) -> bytes:
             "if you know where it comes from, say so with detector.trusted=true"
         )
     content = read_weights(config.weights, "detector.weights")
+    seen = trained_side(config.weights, "detector")
+    if seen not in (None, config.image_size):
+        raise InputError(
+            f"{field}: was trained on squares of {seen} px, and detector.image_size is "
+            f"{config.image_size}, so that every defect has another size than it learnt: fit with "
+            f"detector.image_size={seen}, or train it with image_size={config.image_size}"
+        )
     with local_weights(config.weights, "detector.weights") as file:
-        Detector(file, _settings(config), field, device=_LOADED_ON)
+        detector = Detector(file, _settings(config), field, device=_LOADED_ON)
+    # Somebody else's may be meant for many sizes.
+    if seen is None and detector.trained_side not in (None, config.image_size):
+        log.warning(
+            "%s: was trained at %d px, by its own account, and detector.image_size is %d: it may "
+            "miss what has another size than it learnt",
+            field,
+            detector.trained_side,
+            config.image_size,
+        )
     return content
 
 

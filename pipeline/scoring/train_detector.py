@@ -197,10 +197,16 @@ def train_detector(config: TrainDetectorConfig, places: ModelPlaces) -> dict[str
         keep = _Keeper(places, config.state_s)
         with _starting_weights(config) as file:
             weights = fine_tune(images, names, _fine_tuning(config, file), keep, before)
-    ids = np.array(written.image_ids, np.int64)
+    # All that were chosen: what can't be read now, an earlier attempt may have learnt from.
+    ids = chosen.column("image_id").to_numpy()
     storage.write_bytes(places.trained_on, trained_on_bytes(ids, NONE, seen_before, weights))
     storage.write_bytes(places.weights, weights)
-    return {"classes": list(names), "trained_on": written.counts(), "progress": keep.facts}
+    return {
+        "classes": list(names),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "trained_on": written.counts(),
+        "progress": keep.facts,
+    }
 
 
 def _require_reachable(images: int, left_out: Mapping[str, int], share: float) -> None:
@@ -229,7 +235,9 @@ class _Keeper:
     def __init__(self, places: ModelPlaces, state_s: float) -> None:
         self._places, self._state_s = places, state_s
         self._written = time.monotonic()
-        self.facts: dict[str, Any] = {}
+        # An earlier attempt's, which stand where it died after its last epoch.
+        known = storage.exists(places.progress)
+        self.facts: dict[str, Any] = storage.read_json(places.progress) if known else {}
 
     def __call__(self, epoch: Epoch) -> None:
         self.facts = {
@@ -238,10 +246,11 @@ class _Keeper:
             "seconds": round(epoch.seconds, 1),
             "loss": {name: round(value, 4) for name, value in epoch.loss.items()},
         }
+        # Before the state: an attempt that continues from the last epoch's tells no other facts.
+        storage.write_json(self._places.progress, self.facts)
         if time.monotonic() - self._written >= self._state_s:
             storage.write_bytes(self._places.state, epoch.state())
             self._written = time.monotonic()
-        storage.write_json(self._places.progress, self.facts)
 
 
 def _starting_weights(config: TrainDetectorConfig) -> AbstractContextManager[Path | None]:

@@ -107,8 +107,7 @@ def _kind_in(folder: str) -> str | None:
     """What a folder's model is, as far as its records say."""
     training = storage.join(folder, "training.json")
     if storage.exists(training):
-        record = storage.read_json(training)
-        return str(record.get("kind") or record.get("model") or "model of an unknown kind")
+        return str(_kind_of(storage.read_json(training)) or "model of an unknown kind")
     begun = {"run.json": "classifier", "work/started.json": "detector"}
     for name, kind in begun.items():
         if storage.exists(storage.join(folder, name)):
@@ -116,10 +115,20 @@ def _kind_in(folder: str) -> str | None:
     return None
 
 
-def trained_side(weights: str) -> int | None:
-    """Side in px of the squares that a classifier was trained on, of the record beside its weights.
+def _kind_of(record: dict[str, Any]) -> Any:
+    """What a finished training's record says that it trained; a detector's says `model`."""
+    return record.get("kind") or record.get("model")
 
-    None: there is no record, or it is of other weights.
+
+def trained_side(weights: str, kind: str) -> int | None:
+    """Side in px of the squares that a model was trained on, of the record beside its weights.
+
+    Args:
+        weights: of the model.
+        kind: `classifier` or `detector`.
+
+    Returns:
+        None: there is no record, or it is of other weights.
 
     Raises:
         InputError: the weights can't be read.
@@ -130,7 +139,7 @@ def trained_side(weights: str) -> int | None:
         if not name or not storage.exists(place):
             return None
         record = storage.read_json(place)
-        found = record if isinstance(record, dict) and record.get("kind") == "classifier" else {}
+        found = record if isinstance(record, dict) and _kind_of(record) == kind else {}
         side = (found.get("config") or {}).get("image_size")
         digest = hashlib.sha256(storage.read_bytes(weights)).hexdigest()
     return side if isinstance(side, int) and found.get("weights_sha256") == digest else None

@@ -28,6 +28,7 @@ from pipeline.scoring.train_detector import (
     train_detector,
 )
 from pipeline.stages.train_detector import run_train_detector
+from pipeline.tables.trained_models import trained_side
 from pipeline.tables.trained_on import trained_on_bytes, trained_on_ids
 from tests.conftest import ROOT, TinyModels, job_environment
 from tests.detection import BOX, manifest, small_archive, table
@@ -73,6 +74,7 @@ def test_a_detector_is_trained_judged_and_left_alone_afterwards(
     assert record["identity"]["manifest_digest"]
     assert record["config"]["epochs"] == 1
     assert record["environment"]["packages"]["ultralytics-opencv-headless"]
+    assert trained_side(str(folder / "detector.pt"), "detector") == ours.image_size
     seen = set(trained_on_ids((folder / "trained_on.parquet").read_bytes(), "x").tolist())
     defects = {row["image_id"] for row in rows if row["role"] == "fit" and row["is_defect"]}
     assert defects < seen < ids(rows, "fit")  # and two of its four good images
@@ -160,6 +162,31 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     assert facts["progress"]["epoch"] == 4
     first, second = (load_network(Path(p.weights), "x").state_dict() for p in (whole, cut))
     assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_a_training_that_goes_on_names_what_only_its_first_attempt_could_read(
+    tmp_path: Path, tiny_models: TinyModels
+) -> None:
+    """The first attempt ends here after its last epoch, before it has written the model."""
+    rows = small_archive(tmp_path / "archive")
+    ours = config(tmp_path, rows, state_s=0, **start(tiny_models))
+    places = model_places(ours.store, "detector")
+    first = train_detector(ours, places)
+    whole = trained_on_ids(Path(places.trained_on).read_bytes(), "x")
+    weights = load_network(Path(places.weights), "x").state_dict()
+    for written in (places.weights, places.trained_on):
+        Path(written).unlink()
+    gone = next(row for row in rows if row["role"] == "fit" and row["is_defect"])
+    Path(gone["uri"]).unlink()
+
+    facts = train_detector(ours, places)
+    assert facts["trained_on"]["left_out"] == {"not_found": 1}
+    seen = trained_on_ids(Path(places.trained_on).read_bytes(), "x")
+    assert gone["image_id"] in seen
+    assert np.array_equal(seen, whole)
+    assert facts["progress"] == first["progress"]
+    again = load_network(Path(places.weights), "x").state_dict()
+    assert all(np.array_equal(weights[key], again[key]) for key in weights)
 
 
 @pytest.mark.parametrize("role", ["test", "fit", None])

@@ -92,6 +92,10 @@ def test_a_continued_training_gives_the_weights_of_an_uninterrupted_one(
     assert later[0].seconds > epochs[0].seconds  # time adds up over the attempts
     found = weights_of(whole, tmp_path)
     assert same(found, weights_of(rest, tmp_path))
+    done, none, _ = train(tmp_path / "done", how, states[-1])
+    assert none == []
+    assert same(found, weights_of(done, tmp_path))
+    assert not torch.are_deterministic_algorithms_enabled()  # as after a training
     other, _, _ = train(tmp_path / "other", replace(how, epochs=1, seed=4))
     once, _, _ = train(tmp_path / "once", replace(how, epochs=1))
     assert not same(weights_of(other, tmp_path), weights_of(once, tmp_path))
@@ -120,6 +124,7 @@ def test_the_checkpoint_is_loaded_as_a_detector_with_its_classes_and_without_pat
     file.write_bytes(checkpoint)
     detector = Detector(file, DetectorSettings(SIZE, 0.001, 0.7, 5, 2), "x")
     assert detector.class_names == {0: "defect"}
+    assert detector.trained_side == SIZE
     found = detector.detect(np.zeros((3, SIZE, SIZE, 3), np.uint8))
     assert len(found) == 3
     assert str(tmp_path).encode() not in checkpoint

@@ -58,6 +58,16 @@ def test_a_bundle_is_made_of_remote_weights(remote: str, tiny_models: TinyModels
     assert ours.files[seen] == storage.read_bytes(f"{remote}/d/trained_on.parquet")
 
 
+def test_weights_below_the_home_folder(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = load_ingredients(fit(str(tiny_models.classifier), str(tiny_models.detector)))
+    (tmp_path / "c.safetensors").write_bytes(tiny_models.classifier.read_bytes())
+    (tmp_path / "d.pt").write_bytes(tiny_models.detector.read_bytes())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_ingredients(fit("~/c.safetensors", "~/d.pt")).spec == local.spec
+
+
 def test_a_fit_looks_at_its_models_without_the_gpus_that_ray_gives_out(
     tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +92,42 @@ def test_a_classifier_of_another_size_is_refused(remote: str, tiny_models: TinyM
     # A record of other weights says nothing of these.
     storage.write_json(beside, record | {"weights_sha256": "ab" * 32})
     load_ingredients(config)
+
+
+def test_a_detector_of_another_size_is_refused(remote: str, tiny_models: TinyModels) -> None:
+    """Every defect would have another size than it learnt; the record beside it knows."""
+    content = tiny_models.detector.read_bytes()
+    record = {"model": "detector", "config": {"image_size": 320}}
+    weights, beside = f"{remote}/d/yolo.pt", f"{remote}/d/training.json"
+    config = fit(f"{remote}/c/net.safetensors", weights)
+    storage.write_json(beside, record | {"weights_sha256": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(InputError, match=r"on squares of 320 px, and detector.image_size is 640"):
+        load_ingredients(config)
+    assert config.detector
+    same = config.detector.model_copy(update={"image_size": 320})
+    load_ingredients(config.model_copy(update={"detector": same}))
+    # A record of other weights says nothing of these.
+    storage.write_json(beside, record | {"weights_sha256": "ab" * 32})
+    load_ingredients(config)
+
+
+@pytest.mark.parametrize(("side", "warnings"), [(320, 1), (640, 0), (None, 0)])
+def test_somebody_elses_detector_of_another_size_is_told(
+    side: int | None,
+    warnings: int,
+    tmp_path: Path,
+    tiny_models: TinyModels,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its checkpoint may know; COCO's weights are used at many sizes, so it's no error."""
+    file = tmp_path / "theirs.pt"
+    content = torch.load(tiny_models.detector, weights_only=False)
+    torch.save(content | ({} if side is None else {"train_args": {"imgsz": side}}), file)
+    with caplog.at_level("WARNING", "linescore"):
+        load_ingredients(fit(str(tiny_models.classifier), str(file)))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == warnings
+    assert all("theirs.pt: was trained at 320 px, by its own account, and" in text for text in said)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth"])
