@@ -19,7 +19,7 @@
 # PYTHON     empty: python
 #
 # Exit status: 0 done, 1 the work failed, 2 something given was wrong, 75 another one is running;
-# else that of the step that ended otherwise.
+# 3 drift, and all else was done; else that of the step that ended otherwise.
 set -euo pipefail
 : "${SOURCE:?give SOURCE=, the folder or s3:// prefix with the images}"
 : "${STORE:?give STORE=, the folder or s3:// prefix of the store}"
@@ -67,18 +67,25 @@ step() {
     done
 }
 
+# What came of the steps after the scores. A failure stays, whatever comes later: who reads 3 takes
+# everything else for done.
+failed=0 drift=0 unjudged=0
+fail() { ((failed)) || failed=$1; }
+
 # judge NAME JOB SETTINGS...: status 3, drift, is an answer and not tried again; so is 4, too few
 # images for an answer, which fails no night.
-status=0
 judge() {
     local ended=0
     step "$@" || ended=$?
-    if ((ended == 4)); then
-        say "$1: NO VERDICT on this night: too few images; what is missing stands above"
-        ((status)) || status=$UNJUDGED
-    elif ((ended)); then
-        status=$ended
-    fi
+    case $ended in
+        0) ;;
+        3) drift=3 ;;
+        4)
+            say "$1: NO VERDICT on this night: too few images; what is missing stands above"
+            unjudged=$UNJUDGED
+            ;;
+        *) fail "$ended" ;;
+    esac
 }
 
 say "run $RUN: $SOURCE into $STORE"
@@ -108,7 +115,10 @@ if [[ -n ${REFERENCE:-} ]]; then
         "${MONITOR[@]}"
 fi
 if [[ -n ${RETENTION:-} ]]; then
-    step prune runs prune --config "$RETENTION" "store=$STORE" --yes || status=$?
+    step prune runs prune --config "$RETENTION" "store=$STORE" --yes || fail $?
 fi
+status=$failed
+((status)) || status=$drift
+((status)) || status=$unjudged
 say "run $RUN: ended with status $status"
 exit "$status"

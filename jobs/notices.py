@@ -112,11 +112,7 @@ def _done(told: Told) -> dict[str, Any]:
     facts = {name: told.report[name] for name in _TOLD if name in told.report}
     run_id = facts.get("run_id") or told.run_id
     images = facts.get("images")
-    counts = (
-        f": {images['scored']} of {images['manifest']} images scored, {images['errors']} errors"
-        if isinstance(images, Mapping)
-        else ""
-    )
+    counts = f": {_counts(images)}" if isinstance(images, Mapping) else ""
     outcome, says = SUCCEEDED, f"is done{counts}"
     if told.status == DRIFT:
         moved = [row for row in told.report.get("categories", ()) if row["verdict"] == "drift"]
@@ -127,6 +123,14 @@ def _done(told: Told) -> dict[str, Any]:
         outcome, says = UNJUDGED, "has no verdict: too few images"
     text = f"linescore {told.job} {run_id or ''}".rstrip() + f" {says}"
     return {"outcome": outcome, "exit_status": told.status, "text": text} | facts
+
+
+def _counts(images: Mapping[str, int]) -> str:
+    """How many of the run's own images were scored: others were left to earlier runs."""
+    skipped = images.get("skipped", 0)
+    own = images["manifest"] - skipped
+    says = f"{images['scored']} of {own} images scored, {images['errors']} errors"
+    return f"{says}, {skipped} skipped" if skipped else says
 
 
 def _raised(told: Told, error: BaseException, wanted: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.sections import S3Config, Section
-from pipeline.config.written import Written, as_wanted, read_yaml
+from pipeline.config.written import RepeatedKeyError, Written, as_wanted, read_yaml
 from pipeline.errors import InputError
 from pipeline.tables.access import VARIABLE, holds_secret, without_secret
 
@@ -42,6 +42,9 @@ _WHERE_SECRETS_BELONG = (
     "AWS_SECRET_ACCESS_KEY, by a profile (AWS_PROFILE), or by an instance role"
 )
 
+# Behind a key that stands twice.
+_ONE_COUNTS = "and only one of them would count: put them together, or take one out"
+
 # What the parser raises: its own errors, and that of nesting without end.
 _NOT_YAML = (yaml.YAMLError, RecursionError)
 
@@ -55,7 +58,7 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
         argv: arguments; None: the process's own.
 
     Raises:
-        InputError: a file that can't be read, an unknown key, a wrong value.
+        InputError: a file that can't be read, a second one, an unknown key, a wrong value.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -64,17 +67,28 @@ def parse(model: type[C], description: str, argv: Sequence[str] | None = None) -
         + f"\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the settings")
+    parser.add_argument(
+        "--config", metavar="FILE", action="append", help="YAML file with the settings"
+    )
     # The frame around the job reads it; here it stands for --help, and so that it is known.
     parser.add_argument("--json", action="store_true", help="print the job's report as JSON")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override one setting")
     given = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_intermixed_args(_without_dashes(model, given))
-    config = load(model, arguments.config, arguments.settings)
+    config = load(model, _only_file(arguments.config or []), arguments.settings)
     _share_access(config)
     if _SUBMITTED in os.environ:
         _require_absolute(config)
     return config
+
+
+def _only_file(files: Sequence[str]) -> str | None:
+    if len(files) > 1:
+        raise InputError(
+            f"--config {files[1]}: --config {files[0]} is given too, and only one file is read: "
+            "put the settings into one, or give those that differ as KEY=VALUE"
+        )
+    return files[0] if files else None
 
 
 def _without_dashes(model: type[Section], argv: Sequence[str]) -> list[str]:
@@ -201,6 +215,11 @@ def _read_yaml(file: str) -> dict[str, Any]:
         raise InputError(f"--config {file}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--config {file}: can't be read: {error}") from None
+    except RepeatedKeyError as error:
+        first, again = error.lines
+        raise InputError(
+            f"{file}: {error.key}: stands in line {first} and again in line {again}, {_ONE_COUNTS}"
+        ) from None
     except _NOT_YAML as error:
         raise InputError(f"--config {file}: is not YAML: {error}") from None
     if values is None:
@@ -215,7 +234,12 @@ def _override(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise InputError(f"{setting!r} on the command line: write KEY=VALUE, such as store=data")
-    value = _value(text)
+    try:
+        value = _value(text)
+    except RepeatedKeyError as error:
+        raise InputError(
+            f"the command line: {key}: {error.key} stands twice in its braces, {_ONE_COUNTS}"
+        ) from None
     *sections, last = key.split(".")
     for name in sections:
         inner = values.setdefault(name, {})
@@ -236,6 +260,8 @@ def _value(text: str) -> Any:
         return text
     try:
         return read_yaml(text)
+    except RepeatedKeyError:
+        raise
     except _NOT_YAML:
         return text
 

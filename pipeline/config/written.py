@@ -17,6 +17,7 @@ from pipeline.config.sections import Section
 
 _TAG = "tag:yaml.org,2002:"
 _DATE = f"{_TAG}timestamp"
+_MERGE = f"{_TAG}merge"
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,8 +31,34 @@ class Written:
         return repr(self.value)  # as errors quote it
 
 
+class RepeatedKeyError(yaml.MarkedYAMLError):
+    """A key that stands twice in one mapping, of which YAML would keep the last alone.
+
+    Attributes:
+        key: as it was written.
+        lines: where it stands, from 1.
+    """
+
+    def __init__(self, first: yaml.ScalarNode, again: yaml.ScalarNode) -> None:
+        super().__init__(None, None, f"{again.value}: stands twice", again.start_mark)
+        self.key = str(again.value)
+        self.lines = (first.start_mark.line + 1, again.start_mark.line + 1)
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader that keeps how numbers were written, and leaves dates and keys as text."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Not when it is made: `<<` has put keys of others into it by then, which may stand twice.
+        node = super().compose_mapping_node(anchor)
+        seen: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if key.value in seen:
+                raise RepeatedKeyError(seen[key.value], key)
+            seen[key.value] = key
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         makers: dict[str, Callable[[Any], float | bool]] = {
@@ -56,6 +83,7 @@ def read_yaml(text: str) -> Any:
     """What a YAML document says, with `Written` for its numbers and truths.
 
     Raises:
+        RepeatedKeyError: a key stands twice in a mapping.
         yaml.YAMLError: it is none.
         RecursionError: it is nested without end.
     """

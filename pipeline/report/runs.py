@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.report.summary import table
+from pipeline.report.summary import category_counts, table
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 # Shown of a list: the whole one is in the JSON.
@@ -125,12 +125,8 @@ def _flat(value: Any, name: str = "") -> list[str]:
 
 def _categories(report: Mapping[str, Any]) -> str:
     entries = report.get("categories")
-    rows = [
-        [_or_dash(e.get("category")), _or_dash(e.get("images")), _or_dash(e.get("errors"))]
-        for e in (entries if isinstance(entries, list) else ())
-        if isinstance(e, dict)
-    ]
-    return table(["category", "images", "errors"], rows)
+    found = entries if isinstance(entries, list) else ()
+    return category_counts(entry for entry in found if isinstance(entry, dict))
 
 
 def _compare(answer: Mapping[str, Any]) -> list[str]:

@@ -48,11 +48,22 @@ def index_summary(report: Mapping[str, Any]) -> str:
     )
     lines += _note("warning: copies with other labels", report["label_conflicts"])
     lines += _note("warning: defect images without a mask", report["missing_masks"])
+    lines += _doubtful(report["doubtful_types"])
     lines += _note(
         "warning: files that could not be read",
         [entry["index_error"] for entry in report["unreadable"]],
     )
     return "\n".join([*lines, f"manifest: {report['manifest']}"])
+
+
+def _doubtful(types: Mapping[str, int]) -> list[str]:
+    if not types:
+        return []
+    told = ", ".join(f"{kind!r} ({count})" for kind, count in types.items())
+    return [
+        f"warning: {sum(types.values())} images are taken for defects by a type that may mean "
+        f"good: {told}; if so, call it 'good', or say it in a list's column is_defect"
+    ]
 
 
 def _note(what: str, examples: Sequence[str]) -> list[str]:
@@ -93,10 +104,7 @@ def score_summary(report: Mapping[str, Any]) -> str:
     if report.get("already_published"):
         head = f"run {report['run_id']} is published already: nothing to do"
     else:
-        head = table(
-            ["category", "images", "errors"],
-            [[e["category"] or "-", e["images"], e["errors"]] for e in report["categories"]],
-        )
+        head = category_counts(report["categories"])
     images, scoring = report["images"], report["scoring"]
     new = images["manifest"] - images.get("skipped", 0) - report["committed_before"]
     lines = [
@@ -113,6 +121,16 @@ def score_summary(report: Mapping[str, Any]) -> str:
     if "page" in report:
         lines.append(f"report: {report['page']}")
     return "\n".join(lines)
+
+
+def category_counts(entries: Iterable[Mapping[str, Any]]) -> str:
+    """A row per category: images, errors and, where there are any, those left to earlier runs."""
+    found = list(entries)
+    names = ["category", "images", "errors"]
+    names += ["skipped"] if any(entry.get("skipped") for entry in found) else []
+    # What a record lacks is a dash, as a category without a name is.
+    cells = [[entry.get(name) for name in names] for entry in found]
+    return table(names, [["-" if cell in (None, "") else cell for cell in row] for row in cells])
 
 
 def _taken(images: Mapping[str, int]) -> str:

@@ -22,11 +22,14 @@ from pipeline.config import (
     load,
     parse,
 )
+from pipeline.config.written import read_yaml
 from pipeline.errors import InputError
 
 INDEX = {"source": "images", "store": "data", "name": "demo"}
 SCORE = ["manifest=m.parquet", "bundle=b", "store=data"]
 FIT = ["manifest=m.parquet", "store=data"]
+
+INDEX_TEXT = "source: images\nstore: data\nname: demo\n"
 
 Write = Callable[[str], str]
 
@@ -238,15 +241,17 @@ def test_a_submitted_job_takes_places_that_every_node_finds(
     assert config.store == place
 
 
+@pytest.mark.parametrize("place", ["data/x", "~/x"])
 @pytest.mark.parametrize("key", ["manifest", "store"])
 def test_a_submitted_job_refuses_a_place_in_its_temporary_folder(
-    monkeypatch: pytest.MonkeyPatch, key: str
+    monkeypatch: pytest.MonkeyPatch, key: str, place: str
 ) -> None:
-    values = {"manifest": "/data/m", "bundle": "b", "store": "/data"} | {key: "data/x"}
+    """Nor is the home folder of a node the one of whoever submits."""
+    values = {"manifest": "/data/m", "bundle": "b", "store": "/data"} | {key: place}
     arguments = [f"{name}={value}" for name, value in values.items()]
     assert parse(ScoreConfig, "", arguments).bundle == "b"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    with pytest.raises(InputError, match=f"^{key}: data/x: is relative, .*give {key}= as an abs"):
+    with pytest.raises(InputError, match=f"^{key}: {place}: is relative, .*give {key}= as an abs"):
         parse(ScoreConfig, "", arguments)
 
 
@@ -363,6 +368,74 @@ def test_a_file_that_is_no_mapping(write: Write, text: str, kind: str) -> None:
 def test_a_file_that_is_not_yaml(write: Write, text: str) -> None:
     file = write(text)
     assert refusal(IndexConfig, file).startswith(f"--config {file}: is not YAML: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("store: s\nname: n\nray: {num_cpus: 2}\nstore: t\n", "store", (1, 4)),
+        ("notify:\n  on_failure: {}\nname: n\nnotify:\n  on_success: {}\n", "notify", (1, 4)),
+        ("ray:\n  num_cpus: 2\n  address: a\n  num_cpus: 3\n", "num_cpus", (2, 4)),
+        ("ray: {num_cpus: 2, num_cpus: 2}\n", "num_cpus", (1, 1)),
+        ("name: a\n'name': b\n", "name", (1, 2)),
+        ("name:\nname: b\n", "name", (1, 2)),
+        ("0012: a\n'0012': b\n", "0012", (1, 2)),
+        ("a: &a {x: 1}\nb: [{<<: *a, y: 1, y: 2}]\n", "y", (2, 2)),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(
+    write: Write, text: str, key: str, lines: tuple[int, int]
+) -> None:
+    file = write(text)
+    first, again = lines
+    assert refusal(IndexConfig, file) == (
+        f"{file}: {key}: stands in line {first} and again in line {again}, and only one of them "
+        "would count: put them together, or take one out"
+    )
+
+
+def test_a_key_that_stands_twice_is_refused_in_braces_and_brackets() -> None:
+    for key, value in (
+        ("classifier", "{weights: hush, weights: b}"),
+        ("run_id", "[{weights: hush, weights: 1}]"),
+    ):
+        # The value isn't quoted: it may be a secret.
+        assert refusal(FitConfig, None, *FIT, f"{key}={value}") == (
+            f"the command line: {key}: weights stands twice in its braces, and only one of them "
+            "would count: put them together, or take one out"
+        )
+
+
+def test_what_is_merged_may_be_changed_below(write: Write) -> None:
+    file = write(
+        "manifest: m\nstore: d\n"
+        "pools:\n  detector: &base {size: 1, threads: 3}\n"
+        "  classifier: &more {<<: *base, size: 2}\n  features: {<<: *more, threads: 5}\n"
+        "  fused: {<<: *base, <<: *more}\n"
+    )
+    pools = load(ScoreConfig, file, ["bundle=b"]).pools
+    assert pools.classifier == PoolConfig(size=2, threads=3)
+    assert pools.features == PoolConfig(size=2, threads=5)
+    assert pools.detector == PoolConfig(size=1, threads=3)
+    # What is used further up than it stands has been merged by the time that it is made.
+    assert read_yaml("a: {b: &b {<<: {x: p}, x: q}}\nc: {<<: *b, y: r}\n") == {
+        "a": {"b": {"x": "q"}},
+        "c": {"x": "q", "y": "r"},
+    }
+
+
+def test_a_second_file_is_refused(write: Write, tmp_path: Path) -> None:
+    file = write(INDEX_TEXT)
+    night = tmp_path / "night.yaml"
+    night.write_text("name: night\n")
+    for argv in (["--config", file, f"--config={night}"], ["--config", file, "a=b", "--config"]):
+        given = argv if argv[-1] != "--config" else [*argv, str(night)]
+        with pytest.raises(InputError) as error:
+            parse(IndexConfig, "Index.", given)
+        assert str(error.value) == (
+            f"--config {night}: --config {file} is given too, and only one file is read: put the "
+            "settings into one, or give those that differ as KEY=VALUE"
+        )
 
 
 @pytest.mark.parametrize("value", ["&x [*x]", "&x {a: *x}"])

@@ -161,6 +161,27 @@ def test_a_night_too_small_to_be_judged_fails_not_and_is_not_tried_again(tmp_pat
     assert " alpha=0.05\n" in (tmp_path / "calls").read_text()
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "compared", "pruned", "status"),
+    [
+        (2, 3, 0, 2),
+        (137, 3, 0, 137),
+        (0, 3, 0, 3),
+        (0, 3, 2, 2),  # drift, and not all else was done
+        (2, 3, 1, 2),  # of two failures the first
+        (4, 3, 2, 2),
+        (0, 2, 0, 2),
+        (0, 0, 1, 1),
+    ],
+)
+def test_no_alarm_and_no_later_step_hides_a_failure(
+    tmp_path: Path, evaluated: int, compared: int, pruned: int, status: int
+) -> None:
+    settings = {"POLICIES": "a", "REFERENCE": "spring", "RETENTION": "keep.yaml", "TRIES": "1"}
+    found = played(tmp_path, [0, 0, evaluated, compared, pruned], **settings, UNJUDGED="4")
+    assert found == (status, ["runs.py", "score.py", "evaluate.py", "monitor.py", "runs.py"])
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)

@@ -49,7 +49,7 @@ def ended(notify: NotifyConfig, work: Callable[[], dict[str, Any]], store: Path)
 
 
 def report() -> dict[str, Any]:
-    images = {"manifest": 9, "scored": 7, "errors": 2}
+    images = {"manifest": 9, "scored": 7, "errors": 2, "skipped": 0}
     return {"run_id": "night", "images": images, "errors_by_type": {"truncated": 2}, "rows": {}}
 
 
@@ -80,6 +80,24 @@ def test_success_is_told_to_server_and_program(web: Receiver, tmp_path: Path) ->
     assert call["environment"]["LINESCORE_RUN_ID"] == "night"
     assert call["environment"]["LINESCORE_JOB"] == "score"
     assert call["environment"]["LINESCORE_STORE"] == str(tmp_path)
+
+
+def test_a_night_is_told_by_its_own_images(tmp_path: Path) -> None:
+    night = {"manifest": 1_000_000, "scored": 120, "errors": 30, "skipped": 999_850}
+    idle = {"manifest": 1_000_000, "scored": 0, "errors": 0, "skipped": 1_000_000}
+    old = {"manifest": 9, "scored": 7, "errors": 2}  # from before there was anything to skip
+    for name, images in (("night", night), ("idle", idle), ("old", old)):
+        found = report() | {"images": images}
+        assert ended(programs(tmp_path / name, "success"), lambda r=found: r, tmp_path) == 0
+    texts = [
+        kept(tmp_path / name / "success")[0]["notice"]["text"].partition(": ")[2]
+        for name in ("night", "idle", "old")
+    ]
+    assert texts == [
+        "120 of 150 images scored, 30 errors, 999850 skipped",
+        "0 of 0 images scored, 0 errors, 1000000 skipped",
+        "7 of 9 images scored, 2 errors",
+    ]
 
 
 CATEGORIES = [

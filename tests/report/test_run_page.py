@@ -50,6 +50,29 @@ def test_images_left_to_earlier_runs_have_a_column(places: RunPlaces) -> None:
     assert "41 reused, 10 skipped" in page.text
 
 
+def of_a_night(report: dict[str, Any], scored: int, errors: int) -> str:
+    """The header of a page of 2,000 new images in an archive of a million."""
+    images = {"manifest": 998_000 + scored + errors, "scored": scored, "errors": errors}
+    return page_of(report | {"images": images | {"skipped": 998_000}}).one("header").text
+
+
+def test_failures_of_a_night_are_told_of_its_own_images(places: RunPlaces) -> None:
+    report = new_report(places)
+    header = of_a_night(report, 500, 1500)
+    assert "1,500 of 2,000 images (75.0 %) have no score" in header
+    assert "the scores and errors of 998,000 skipped images are in earlier runs" in header
+    assert "1,000,000 images 500 scored 1,500 errors 998,000 skipped" in header
+    assert "2,000 of 2,000 images (100.0 %) have no score" in of_a_night(report, 0, 2000)
+    assert "Read this first" not in of_a_night(report | {"attempts": []}, 2000, 0)
+
+
+def test_failures_of_a_whole_archive_are_told_of_the_manifest(places: RunPlaces) -> None:
+    images = {"manifest": 141, "scored": 0, "errors": 141}
+    header = page_of(new_report(places) | {"images": images}).one("header").text
+    assert "141 of 141 images (100.0 %) have no score" in header
+    assert "skipped" not in header
+
+
 def test_throughput_stages_and_ways_are_told(places: RunPlaces) -> None:
     page = page_of(new_report(places))
     header = page.one("header").text

@@ -69,6 +69,18 @@ def test_a_run_is_shown_with_what_it_is_and_its_files(store: str) -> None:
     assert "no file is recorded" in text(store, "show", "fit-1")
 
 
+def test_images_that_were_left_to_earlier_runs_are_told(store: str) -> None:
+    place = f"{store}/runs/tuesday/report.json"
+    entry = {"category": "tile", "images": 1000, "scored": 4, "errors": 6, "skipped": 990}
+    storage.write_json(place, storage.read_json(place) | {"categories": [entry]})
+    lines = [line.split() for line in text(store, "show", "tuesday").splitlines()]
+    assert ["category", "images", "errors", "skipped"] in lines
+    assert ["tile", "1000", "6", "990"] in lines
+    assert ["category", "images", "errors"] in [
+        line.split() for line in text(store, "show", "monday").splitlines()
+    ]
+
+
 def test_two_runs_are_compared(store: str) -> None:
     lines = text(store, "compare", "monday", "tuesday")
     assert "monday (was) and tuesday (is now)" in lines

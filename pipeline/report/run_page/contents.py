@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.evaluation_page import words
 from pipeline.report.evaluation_page.contents import Histogram
 from pipeline.report.evaluation_page.histograms import Drawing
 from pipeline.report.evaluation_page.histograms import drawing as histogram_drawing
@@ -153,9 +154,7 @@ def _notes(report: Row, categories: Sequence[Row]) -> list[str]:
     images = report["images"]
     notes = []
     if images["errors"]:
-        share = 100 * images["errors"] / max(images["manifest"], 1)
-        notes.append(f"{images['errors']:,} of {images['manifest']:,} images ({share:.2g} %) "
-                     "have no score")  # fmt: skip
+        notes.append(_without_score(images))
     empty = [
         row["category"] or "(none)" for row in categories if row["errors"] and not row["scored"]
     ]
@@ -172,6 +171,17 @@ def _notes(report: Row, categories: Sequence[Row]) -> list[str]:
     if attempts > 1:
         notes.append(f"the run was cut off and continued: {attempts} attempts")
     return notes
+
+
+def _without_score(images: Row) -> str:
+    # Of this run's own images: beside a whole archive that was skipped any failure looks small.
+    skipped = images.get("skipped", 0)
+    own = images["manifest"] - skipped
+    share = words.percent(images["errors"] / max(own, 1))
+    says = f"{images['errors']:,} of {own:,} images ({share}) have no score"
+    if not skipped:
+        return says
+    return f"{says}; the scores and errors of {skipped:,} skipped images are in earlier runs"
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

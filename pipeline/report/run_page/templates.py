@@ -228,6 +228,7 @@ _PAGE = """\
 <li><strong>{{ words.count(images.scored) }}</strong> scored</li>
 <li{% if images.errors %} class="wrong"{% endif %}><strong>{{ words.count(images.errors) }}</strong>
 errors</li>
+{% if page.skipped %}<li><strong>{{ words.count(images.skipped) }}</strong> skipped</li>{% endif %}
 {% if "images_per_s" in scoring %}
 <li><strong>{{ "%.1f" | format(scoring.images_per_s) }}</strong> images/s</li>
 <li><strong>{{ "%.1f" | format(scoring.bytes_per_s / 1e6) }}</strong> MB/s read</li>
