@@ -23,9 +23,10 @@ def serve(config: AppConfig) -> str:
     """
     if importlib.util.find_spec("streamlit") is None:
         raise InputError(f"app: needs Streamlit, which isn't installed: {_INSTALL}")
-    with storage.errors_for(config.store, "store"):
-        if not storage.exists(config.store):
-            raise InputError(f"store: {config.store}: there is no such folder or prefix")
+    store = storage.absolute(config.store)
+    with storage.errors_for(store, "store"):
+        if not storage.exists(store):
+            raise InputError(f"store: {store}: there is no such folder or prefix")
     _require_free(config.address, config.port)
     from streamlit.web import bootstrap
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from pipeline.tables.labels import holds_controls
+
 PAGES = ("counts", "gallery", "image", "compare", "upload")
 FALSE_NEGATIVE, FALSE_POSITIVE, NEAR, ANOMALOUS, REVIEW, EVERY = (
     "false_negatives",
@@ -125,7 +127,7 @@ def _value(name: str, text: str, usual: object) -> object:
         return _whole(text, 0, _ID_END - 1)
     if name in ("low", "high"):
         return _number(text)
-    if not text or len(text) > _LONGEST or not text.isprintable():
+    if not text or len(text) > _LONGEST or holds_controls(text):
         raise ValueError("is no name")
     return text
 

@@ -35,7 +35,7 @@ def read_weights(weights: str, field: str) -> bytes:
     if storage.is_remote(weights):
         return _remote_bytes(weights, field)
     try:
-        return Path(weights).read_bytes()
+        return Path(storage.absolute(weights)).read_bytes()
     except OSError as error:
         raise InputError(f"{field}: {weights}: can't be read: {error.strerror}") from None
 
@@ -48,7 +48,7 @@ def local_weights(weights: str, field: str) -> Iterator[Path]:
         InputError: they can't be read.
     """
     if not storage.is_remote(weights):
-        yield Path(weights)
+        yield Path(storage.absolute(weights))
         return
     content = _remote_bytes(weights, field)
     with tempfile.TemporaryDirectory(prefix="linescore-weights-") as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,18 @@ from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.ahead import BLOCKS_A_TASK, cut_few_blocks_ahead
 from pipeline.stages.attempts import ACTOR_TASK_RETRIES, INIT_DEATHS, TASK_RETRIES
 from pipeline.stages.block_stats import forget_blocks
-from pipeline.stages.cluster import COMMIT_CPUS, CUT_CPUS, DECODE_CPUS, PoolPlan
+from pipeline.stages.cluster import DECODE_CPUS, PoolPlan
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
 from pipeline.stages.timing import timed, timed_actor
 from pipeline.tables import storage
+from pipeline.tables.access import s3_access
 from pipeline.tables.manifest import pieces, read_piece
 
 _PIECE = "piece"
-# Tasks that cut end as soon as they have cut: one whose outputs waited for takers would hold its
-# part of a CPU meanwhile, and a few of them would leave decoding less than it asks for.
-_CUTTING = {"num_cpus": CUT_CPUS, "_generator_backpressure_num_objects": -1}
+# Of a task that cuts the manifest, asks earlier runs or commits: the processor is busy elsewhere.
+_NO_CPU = 0
+# Tasks that cut end as soon as they have cut: few of them run, as `cut_few_blocks_ahead` says.
+_CUTTING = {"num_cpus": _NO_CPU, "_generator_backpressure_num_objects": -1}
 # Rows to which columns of earlier runs are added at once: many to a file that is opened for them.
 _GIVEN_ROWS = 1024
 # Tasks that mostly wait for a remote archive: where one in five reads is throttled, reset or
@@ -34,6 +36,10 @@ _GIVEN_ROWS = 1024
 # no more than a token, as Ray Data gives each stage a part of the CPUs only.
 _WAITING_TASKS = 6
 _WAITING_CPUS = 0.03
+# After so long without anything that moves, beside waiting for a store, something hangs.
+_STANDS_STILL_S = 1800.0
+# Where the store is local, a task that commits is a few milliseconds of a CPU.
+_CPUS_A_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ def build_chain(
     first, so that little goes through the object store.
     """
     quiet()
+    remote = storage.is_remote(plan.manifest)
     # Many small tasks: one for the whole file, as Ray Data's own reader is, would hold its CPU
     # until the last row is taken.
     places = pieces(plan.manifest, BLOCKS_A_TASK * plan.block_rows)
@@ -97,17 +104,21 @@ def build_chain(
     )
     if plan.given is not None:
         rows = _cut(rows, _GIVEN_ROWS).map_batches(
-            plan.given, batch_format="pyarrow", batch_size=None, num_cpus=DECODE_CPUS
+            plan.given,
+            batch_format="pyarrow",
+            batch_size=None,
+            num_cpus=_NO_CPU,
+            compute=TaskPoolStrategy(size=_at_once(remote)),
         )
     rows = _cut(rows, plan.block_rows)
-    remote = storage.is_remote(plan.manifest)
+    far = _images_are_remote(plan.manifest, places)
     rows = rows.map_batches(
         timed(prepare_block, "decode"),
         fn_kwargs={"options": plan.options},
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=_WAITING_CPUS if remote else DECODE_CPUS,
-        compute=TaskPoolStrategy(size=_waiting_tasks()) if remote else None,
+        num_cpus=_WAITING_CPUS if far else DECODE_CPUS,
+        compute=TaskPoolStrategy(size=_waiting_tasks()) if far else None,
         max_retries=TASK_RETRIES,
     )
     for pool in plan.pools:
@@ -127,7 +138,8 @@ def build_chain(
         fn_kwargs=commit_settings,
         batch_format="pyarrow",
         batch_size=plan.commit_rows,
-        num_cpus=COMMIT_CPUS,
+        num_cpus=_NO_CPU,
+        compute=TaskPoolStrategy(size=_at_once(remote)),
         max_retries=TASK_RETRIES,
     )
     cut_few_blocks_ahead(commits.context)
@@ -152,10 +164,28 @@ def _pool_of(size: int) -> ActorPoolStrategy:
     return ActorPoolStrategy(size=size, enable_true_multi_threading=True)
 
 
+def _images_are_remote(manifest: str, places: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether images of a manifest, by its pieces, lie elsewhere than on the machines' disks.
+
+    The manifest's own place doesn't say it: a store and the archive may lie apart.
+    """
+    ends = [(group, start, 1) for group, start, _ in (*places[:1], *places[-1:])]
+    uris = [read_piece(manifest, end, ["uri"])["uri"][0].as_py() for end in ends]
+    return any(storage.is_remote(uri) for uri in uris)
+
+
 def _waiting_tasks() -> int:
-    """Tasks at once that mostly wait for a remote archive: more than CPUs, but no multitude."""
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    return max(_WAITING_TASKS, 2 * cpus)
+    """Tasks at once that mostly wait for something remote: more than CPUs, but no multitude."""
+    return max(_WAITING_TASKS, 2 * _cpus())
+
+
+def _at_once(remote: bool) -> int:
+    """Tasks at once that ask for no CPU and read or write a little in the store."""
+    return _waiting_tasks() if remote else 2 + _cpus() // _CPUS_A_TASK
+
+
+def _cpus() -> int:
+    return int(ray.cluster_resources().get("CPU", 1))
 
 
 def _resources(plan: PoolPlan) -> dict[str, float]:
@@ -174,6 +204,9 @@ def quiet() -> None:
     # All pools load their models at once, while the first images are read and decoded; waiting for
     # each pool before the next one starts costs a load for every pool.
     context.wait_for_min_actors_s = -1
+    # A store that is away holds a block while it is read, taken, and once more while it is
+    # committed, each for as long as it is waited for.
+    context.execution_no_progress_timeout_s = _STANDS_STILL_S + 3 * s3_access().retry_s
     # Bounded retries have no other name in this version, which is pinned below the one without it.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     # What goes wrong is raised, and told by the job; here it would come with a traceback.

@@ -289,4 +289,4 @@ def used_table(plan: Plan, rows: TrainingRows, seed: int) -> pa.Table:
     """The rows that are read, in an order by chance that the seed fixes."""
     table = rows.of(used_ids(plan)).table
     order = np.random.default_rng(seed).permutation(table.num_rows)
-    return table.select(["image_id", "uri", "sha256", "is_defect"]).take(pa.array(order))
+    return table.select(["image_id", "uri", "sha256", "bytes", "is_defect"]).take(pa.array(order))

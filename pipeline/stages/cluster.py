@@ -22,13 +22,11 @@ from pipeline.tables.access import for_workers
 # What reading, decoding and writing need while the pools hold their share: without it, actors
 # that hold every CPU leave none for the tasks that feed them, and the job hangs.
 TASK_CPUS = 1.0
-# The tasks' part once more divided: commits never wait for decoding, so that what is finished
-# is safe soon, and decoding has always something to do.
-COMMIT_CPUS = 0.1
-# So does cutting the manifest into blocks, a token's worth of work: with a whole CPU, which Ray
-# Data would ask for, it would wait for decoding, and decoding for it.
-CUT_CPUS = 0.05
-DECODE_CPUS = TASK_CPUS - COMMIT_CPUS - CUT_CPUS
+# Of it decoding asks for nearly all: shares are rounded, and what they leave may be a little less.
+# Tasks that cut the manifest or commit ask for none, so that they never wait for decoding, and what
+# is finished is safe soon. Nor does Ray Data keep any for them: of shares, however small, it would
+# keep decoding from a quarter of 16 CPUs and from half of 8 (docs/speed.md).
+DECODE_CPUS = 0.9 * TASK_CPUS
 # The pool whose actors hold all models.
 FUSED = "fused"
 # With fewer CPUs there is nothing to share out: one actor of each kind, and decoding.

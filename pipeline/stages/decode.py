@@ -53,7 +53,7 @@ def prepare_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:
 
 
 def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | Failure]:
-    """The images of manifest rows (`uri`, `sha256`), each prepared or with its reason.
+    """The images of manifest rows (`uri`, `sha256`, `bytes`), each prepared or with its reason.
 
     In a task whose worker died before, one of them may have killed it: then each is decoded in a
     process that may die.
@@ -69,11 +69,13 @@ def prepare_images(rows: pa.Table, options: PrepareOptions) -> list[Prepared | F
     contents = each_in_flight(
         lambda uri: fetch(uri, options.attempts, options.max_bytes), uris, reads_ahead(sizes)
     )
-    # Reads go on while the images before them are decoded, on the task's one CPU.
-    return [
-        prepare_content(uri, content, digest, options)
-        for uri, content, digest in zip(uris, contents, digests, strict=True)
-    ]
+
+    def prepared(content: bytes | Failure, uri: str, digest: str | None) -> Prepared | Failure:
+        return prepare_content(uri, content, digest, options)
+
+    # Reads go on while the images before them are decoded, on the task's one CPU. A loop's own
+    # names would hold a file that is done with while the next are read.
+    return list(map(prepared, contents, uris, digests))
 
 
 @cache

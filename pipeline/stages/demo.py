@@ -61,7 +61,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         InputError: weights that were named but can't be used, a folder that can't be written.
     """
-    folder = Path(config.folder).absolute()
+    folder = Path(storage.absolute(config.folder))
     storage.require_writable(str(folder), "folder")
     store = str(folder / "store")
     with connected(config.ray):

@@ -43,13 +43,9 @@ class Fingerprints:
 
 
 def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
-    """Reads, decodes and hashes every image of manifest rows (`uri`, `sha256`) in parallel."""
+    """Reads, decodes and hashes images of manifest rows (`uri`, `sha256`, `bytes`) in parallel."""
     quiet()
-    places = pa.array(range(rows.num_rows), pa.int64())
-    wanted = rows.select(["uri", "sha256"]).append_column("place", places)
-    starts = range(0, rows.num_rows, _IMAGES_PER_TASK)
-    blocks = [wanted.slice(start, _IMAGES_PER_TASK) for start in starts]
-    hashed = ray.data.from_arrow(blocks).map_batches(
+    hashed = ray.data.from_arrow(_blocks(rows)).map_batches(
         _hash_block,
         fn_kwargs={"options": replace(options, square=HASH_SIDE, letterboxed=None)},
         batch_format="pyarrow",
@@ -68,6 +64,14 @@ def hash_images(rows: pa.Table, options: PrepareOptions) -> Fingerprints:
         table.column("hash").is_valid().to_numpy(),
         tuple(table.column("failure").drop_null().to_pylist()),
     )
+
+
+def _blocks(rows: pa.Table) -> list[pa.Table]:
+    """What a task needs of its rows."""
+    places = pa.array(range(rows.num_rows), pa.int64())
+    wanted = rows.select(["uri", "sha256", "bytes"]).append_column("place", places)
+    starts = range(0, rows.num_rows, _IMAGES_PER_TASK)
+    return [wanted.slice(start, _IMAGES_PER_TASK) for start in starts]
 
 
 def _hash_block(rows: pa.Table, options: PrepareOptions) -> pa.Table:

@@ -16,12 +16,12 @@ import ray
 from pipeline.config import IndexConfig
 from pipeline.errors import InputError
 from pipeline.scoring.outage import OutageGuard
-from pipeline.scoring.prepare import Failure, each_in_flight, fetch
+from pipeline.scoring.prepare import Failure, each_in_flight, fetch, reads_ahead
 from pipeline.stages.block_stats import forget_blocks
 from pipeline.stages.chain import quiet
 from pipeline.stages.cluster import connected
 from pipeline.stages.consuming import batches_of
-from pipeline.stages.worker_errors import plain_errors
+from pipeline.stages.worker_errors import driver_errors, plain_errors
 from pipeline.tables import storage
 from pipeline.tables.earlier import (
     GONE,
@@ -77,8 +77,14 @@ def run_index(config: IndexConfig) -> dict[str, Any]:
     Raises:
         InputError: no source, no image in it, a list that can't be used, a store that can't be
             written.
-        RunError: more files can't be had than `max_unreachable` allows; no manifest was written.
+        RunError: more files can't be had than `max_unreachable` allows, or the store failed; no
+            manifest was written.
     """
+    with driver_errors(f"index {config.name}"):
+        return _indexed(config)
+
+
+def _indexed(config: IndexConfig) -> dict[str, Any]:
     store = storage.absolute(config.store)
     listing = list_source(storage.absolute(config.source), config.layout, config.category)
     uri = storage.join(store, "manifests", f"{config.name}.parquet")
@@ -160,15 +166,12 @@ def _hashes(config: IndexConfig, entries: list[Entry], comparison: Comparison) -
     """
     known = comparison.known
     places = [place for place, before in enumerate(known) if before is None]
-    unread = {
-        "place": pa.array(range(len(places)), pa.int64()),
-        "uri": pa.array([entries[place].uri for place in places], pa.string()),
-        "failed": pa.array([comparison.failed[place] for place in places], pa.bool_()),
-    }
     fresh = _HASHES.empty_table()
     if places:  # else not even a cluster is needed
+        failed = [comparison.failed[place] for place in places]
+        unread = _unread([entries[place] for place in places], failed)
         with connected(config.ray):
-            fresh = _hash_all(pa.table(unread), config)
+            fresh = _hash_all(unread, config)
     names = ("sha256", "bytes", "index_error")
     found = (
         values
@@ -179,11 +182,23 @@ def _hashes(config: IndexConfig, entries: list[Entry], comparison: Comparison) -
         yield next(found) if before is None else (before.sha256, before.bytes, None)
 
 
+def _unread(entries: list[Entry], failed: list[bool]) -> pa.Table:
+    """Files to read, their sizes, and which of them could not be read the time before."""
+    return pa.table(
+        {
+            "place": pa.array(range(len(entries)), pa.int64()),
+            "uri": pa.array([entry.uri for entry in entries], pa.string()),
+            "bytes": pa.array([entry.size for entry in entries], pa.int64()),
+            "failed": pa.array(failed, pa.bool_()),
+        }
+    )
+
+
 def _hash_all(unread: pa.Table, config: IndexConfig) -> pa.Table:
     """sha256 and size of every file, in the order of `place`.
 
     Args:
-        unread: `place`, `uri`, and whether the time before it could not be read.
+        unread: `place`, `uri`, `bytes` as the source tells, and whether it `failed` before.
         config: the settings.
 
     Raises:
@@ -212,8 +227,8 @@ def _hash_all(unread: pa.Table, config: IndexConfig) -> pa.Table:
 
 
 def _hash_block(rows: pa.Table, max_bytes: int) -> pa.Table:
-    uris = rows["uri"].to_pylist()
-    found = each_in_flight(lambda uri: _hash(uri, max_bytes), uris)
+    uris, sizes = rows["uri"].to_pylist(), rows["bytes"].to_pylist()
+    found = each_in_flight(lambda uri: _hash(uri, max_bytes), uris, reads_ahead(sizes))
     results = []
     for place, failed, facts in zip(
         rows["place"].to_pylist(), rows["failed"].to_pylist(), found, strict=True
@@ -315,5 +330,6 @@ def _report(
         "duplicates": duplicates.copies,
         "label_conflicts": duplicates.conflicts,
         "missing_masks": listing.missing_masks,
+        "doubtful_types": listing.doubtful_types,
         "unreadable": unreadable.select(["uri", "index_error"]).to_pylist(),
     }

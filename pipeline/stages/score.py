@@ -25,7 +25,7 @@ from pipeline.stages.publish import Publication, publish
 from pipeline.stages.reuse import GivenColumns, Taking, chains, take_pieces
 from pipeline.stages.scoring_run import (
     Work,
-    facts_of,
+    begin,
     identity,
     lacks_pools,
     leaning_of,
@@ -117,7 +117,7 @@ class _Start:
 
 def _start(work: Work, leaning: Leaning, rest: np.ndarray, lock: RunLock) -> dict[str, Any]:
     plans = pools_of(work, leaning, rest)
-    resumed = start_or_continue(work.places, identity(work), facts_of(work, leaning, plans))
+    resumed = begin(work, leaning, plans)
     own = len(leaning.plan.skipped) - int(leaning.plan.skipped.sum())
     left = int(rest.sum())
     _announce(work, leaning, plans)

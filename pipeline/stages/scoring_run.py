@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import PoolConfig, ScoreConfig
-from pipeline.errors import InputError
-from pipeline.scoring.bundle import LATEST, Bundle, open_bundle
+from pipeline.errors import InputError, RunError
+from pipeline.scoring.bundle import LATEST, Bundle, bundle_record, open_bundle
 from pipeline.scoring.components import components_at, version
 from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
@@ -162,7 +162,9 @@ def open_work(config: ScoreConfig) -> Work:
         raise InputError(f"manifest: {config.manifest}: has no rows; there is nothing to score")
     places = RunPlaces(store, run_id)
     with storage.errors_for(store, "store"):
-        bundle = open_bundle(_bundle_of(places, config.bundle), store)
+        uri, _ = bundle_record(_bundle_of(places, config.bundle), store)
+        # Of a remote bundle each worker fetches what it needs, and verifies it.
+        bundle = open_bundle(uri, store, parts=() if storage.is_remote(uri) else None)
     models = _models(config, bundle)
     storage.require_writable(store, "store")
     return Work(config, places, manifest, bundle, models)
@@ -229,6 +231,33 @@ def _terms(work: Work) -> Terms:
     components = components_at(work.bundle.uri, scorer)
     limits, verified = _limits(config), config.verify_content
     return Terms(scorer, work.models, components, limits, verified, config.keep_features)
+
+
+def begin(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> bool:
+    """Writes the run's record, or checks that it is the same run, and looks who is still there.
+
+    From its record on no run that it takes from is deleted by itself. Before, while it waited for
+    nodes and measured its stages, one may have been.
+
+    Returns:
+        True when the run had been begun before.
+
+    Raises:
+        InputError: the run id belongs to a run with another identity.
+        RunError: a run that it takes from is gone.
+    """
+    places = work.places
+    if start_or_continue(places, identity(work), facts_of(work, leaning, plans)):
+        return True
+    for run_id in sorted({*leaning.needs, *leaning.plan.leaned_on}):
+        other = RunPlaces(places.store, run_id)
+        if not storage.exists(other.published) or storage.exists(other.deletion):
+            storage.remove(places.record)
+            raise RunError(
+                f"run {places.run_id}: takes from run {run_id}, which was deleted while this one "
+                "waited to begin; the same command starts without it"
+            )
+    return False
 
 
 def facts_of(work: Work, leaning: Leaning, plans: dict[str, PoolPlan]) -> dict[str, Any]:

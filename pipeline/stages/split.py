@@ -18,6 +18,7 @@ from pipeline.stages.contact_sheets import draw_sheets
 from pipeline.stages.groups import Grouping, make_groups
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.roles import Roles, give_roles
+from pipeline.stages.worker_errors import driver_errors
 from pipeline.tables import storage
 from pipeline.tables.manifest import open_manifest, with_all_columns, write_manifest
 from pipeline.tables.roles import ROLES
@@ -36,7 +37,13 @@ def run_split(config: SplitConfig) -> dict[str, Any]:
 
     Raises:
         InputError: something given is wrong; nothing has been written.
+        RunError: the archive is out of reach, or the store failed.
     """
+    with driver_errors(f"split {config.name}"):
+        return _split(config)
+
+
+def _split(config: SplitConfig) -> dict[str, Any]:
     store, source = storage.absolute(config.store), storage.absolute(config.manifest)
     target = storage.join(store, "manifests", f"{config.name}.parquet")
     if target == source:

@@ -18,7 +18,9 @@ from pipeline.stages.classifier_trainer import train_pending
 from pipeline.stages.classifier_work import Work, facts, open_work, pending
 from pipeline.stages.cluster import connected, plan_pools
 from pipeline.stages.provenance import now
+from pipeline.stages.worker_errors import driver_errors
 from pipeline.tables import storage
+from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.schemas import CLASSIFIER_SCORES, SCHEMA_VERSION
 from pipeline.tables.trained_models import ModelPlaces, begin_training, require_same
 from pipeline.tables.trained_on import trained_on_bytes
@@ -36,23 +38,31 @@ def run_train_classifier(config: TrainClassifierConfig) -> dict[str, Any]:
         What stands in training.json; `already_trained` says that there was nothing to do.
 
     Raises:
-        InputError: something given is wrong.
-        RunError: a worker failed again and again, or rows were lost.
+        InputError: something given is wrong, or another process trains under the name.
+        RunError: a worker failed again and again, rows were lost, the store failed, or another
+            process took the training over.
     """
-    work = open_work(config)
+    with driver_errors(f"classifier {config.name}"):
+        work = open_work(config)
+        with locked(work.places.folder, f"name {config.name}") as lock:
+            return _trained(work, lock)
+
+
+def _trained(work: Work, lock: RunLock) -> dict[str, Any]:
+    config = work.config
     if storage.exists(work.places.training):
         require_same(work.places, work.identity)
         report: dict[str, Any] = storage.read_json(work.places.training)
         _remove_work(work.places)
         return report | {"already_trained": True}
-    with connected(work.config.ray):
+    with connected(config.ray):
         wanted = PoolConfig(size=config.num_workers, num_cpus=1, num_gpus=float(config.use_gpu))
         plan_pools({"training": wanted}, config.ray.resource_wait_s)
         resumed = begin_training(work.places, work.identity, facts(work))
         _announce(work, resumed)
         if pending(work):
             train_pending(work)
-    return _finish(work)
+    return _finish(work, lock)
 
 
 def _announce(work: Work, resumed: bool) -> None:
@@ -71,9 +81,10 @@ def _announce(work: Work, resumed: bool) -> None:
         log.info("continuing: %d of %d trainings are finished", done, len(work.plan.fits))
 
 
-def _finish(work: Work) -> dict[str, Any]:
+def _finish(work: Work, lock: RunLock) -> dict[str, Any]:
     """Checks that every row was scored, judges, and writes the model; training.json last."""
     places = work.places
+    lock.require()  # who took over may have ended, and cleared what is read here
     results = {
         fit.name: storage.read_json(result_file(places.folder, fit)) for fit in work.plan.fits
     }
@@ -84,6 +95,7 @@ def _finish(work: Work) -> dict[str, Any]:
     ).sort_by([("category", "ascending"), ("image_id", "ascending")])
     fixed = work.plan.fits[0]
     content = storage.read_bytes(weights_file(places.folder, fixed))
+    lock.require()
     storage.write_bytes(places.file(WEIGHTS), content)
     storage.write_bytes(places.file(TRAINED_ON), trained_on_table(work, content))
     storage.write_bytes(places.file(SCORES), storage.parquet_bytes(scores))

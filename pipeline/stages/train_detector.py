@@ -21,8 +21,9 @@ from pipeline.scoring.train_detector import (
 from pipeline.stages.cards import take_own_cards
 from pipeline.stages.cluster import TASK_CPUS, connected, plan_pools
 from pipeline.stages.provenance import environment, now
-from pipeline.stages.worker_errors import plain_errors
+from pipeline.stages.worker_errors import driver_errors, plain_errors
 from pipeline.tables import storage
+from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.runs import differences
 from pipeline.tables.trained_models import require_kind
 
@@ -40,9 +41,15 @@ def run_train_detector(config: TrainDetectorConfig) -> dict[str, Any]:
         The record that lies beside the weights, with the folder and what was new.
 
     Raises:
-        InputError: something given is wrong, or the name belongs to another training.
-        RunError: the training failed.
+        InputError: something given is wrong, the name belongs to another training, or another
+            process trains under it.
+        RunError: the training failed, the store did, or another process took the training over.
     """
+    with driver_errors(f"detector {config.name}"):
+        return _trained(config)
+
+
+def _trained(config: TrainDetectorConfig) -> dict[str, Any]:
     store = storage.absolute(config.store)
     changes = {"store": store, "manifest": storage.absolute(config.manifest)}
     if config.weights:
@@ -52,12 +59,13 @@ def run_train_detector(config: TrainDetectorConfig) -> dict[str, Any]:
     identity = check_training(config)
     require_kind(places.folder, "detector")
     storage.require_writable(store, "store")
-    record = earlier_record(places, identity)
-    missing = record is None or _judged(record, config) is None
-    if record is None or missing:
-        with connected(config.ray):
-            record = _work(config, places, identity, record)
-    storage.remove(places.work)
+    with locked(places.folder, f"name {config.name}") as lock:
+        record = earlier_record(places, identity)
+        missing = record is None or _judged(record, config) is None
+        if record is None or missing:
+            with connected(config.ray):
+                record = _work(config, places, identity, record, lock)
+        storage.remove(places.work)
     return record | {"folder": places.folder, "already_trained": not missing}
 
 
@@ -98,12 +106,13 @@ def _work(
     places: ModelPlaces,
     identity: dict[str, Any],
     record: dict[str, Any] | None,
+    lock: RunLock,
 ) -> dict[str, Any]:
     """Trains unless that was done, judges, and writes the record."""
     wanted = pool_for(config.threads, ray.cluster_resources())
     plan_pools({"training": wanted}, config.ray.resource_wait_s)
     if record is None:
-        facts = _await(_start(train_detector, (config, places), wanted), places)
+        facts = _await(_start(train_detector, (config, places), wanted), places, lock)
         record = {
             "schema_version": SCHEMA_VERSION,
             "model": "detector",
@@ -114,12 +123,14 @@ def _work(
             **facts,
             "metrics": {},
         }
+        lock.require()
         # Whatever happens while it is judged: it won't be trained again.
         storage.write_json(places.record, record)
-    metrics = _await(_start(judge_detector, (config, places), wanted), places)
+    metrics = _await(_start(judge_detector, (config, places), wanted), places, lock)
     metrics["confidences"] = list(config.confidences)
     record["metrics"][config.evaluate_role] = metrics
     record["finished_at"] = now()
+    lock.require()
     storage.write_json(places.record, record)
     return record
 
@@ -147,10 +158,15 @@ def _on_own(function: Any, *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def _await(reference: Any, places: ModelPlaces) -> dict[str, Any]:
-    """The task's result; says now and then how far it is."""
+def _await(reference: Any, places: ModelPlaces, lock: RunLock) -> dict[str, Any]:
+    """The task's result; says now and then how far it is.
+
+    Raises:
+        RunError: the task failed, or another process took the training over.
+    """
     said, epoch = time.monotonic(), 0
     while not ray.wait([reference], timeout=_LOOK_S)[0]:
+        lock.require_unless_lost()
         if time.monotonic() - said < _LINE_S or not storage.exists(places.progress):
             continue
         facts = storage.read_json(places.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ KINDS = (GOOD, DEFECT, UNSURE)
 _TRUTH = {GOOD: False, DEFECT: True, UNSURE: None}
 # A defect type is a folder's name in most archives; a longer one is a mistake of the hand.
 MAX_TYPE = 100
+# Control characters and lone surrogates, as pages replace them.
+_UNPRINTABLE = ("Cc", "Cs")
 # A label is a small file: reading many waits for the store, not for the processor.
 _READERS = 16
 
@@ -40,6 +43,15 @@ LABELS = table_schema(
         described("uri", pa.string(), "where the image lay then"),
     ],
 )
+
+
+def holds_controls(name: str) -> bool:
+    """Whether a name holds what no page shows and no file takes.
+
+    Other spaces than the usual one, joiners and marks of direction are letters of names:
+    `isprintable` refuses them.
+    """
+    return not name.isprintable() and any(unicodedata.category(c) in _UNPRINTABLE for c in name)
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,10 @@ class Label:
             return
         if self.label != DEFECT:
             raise InputError(f"defect_type: {kind!r}: belongs to a defect, not to {self.label}")
-        if not kind.strip() or len(kind) > MAX_TYPE or not kind.isprintable() or kind == GOOD:
+        if not kind.strip() or len(kind) > MAX_TYPE or holds_controls(kind) or kind == GOOD:
             raise InputError(
                 f"defect_type: {kind[:MAX_TYPE]!r}: is no name of a defect type: 1 to {MAX_TYPE} "
-                "printable characters, and not `good`"
+                "characters, no control character, and not `good`"
             )
 
 

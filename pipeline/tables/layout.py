@@ -16,6 +16,7 @@ import pandas as pd
 from pipeline.errors import InputError
 from pipeline.tables import storage
 from pipeline.tables.access import require_no_secret
+from pipeline.tables.defect_types import GOOD, doubtful_in_list, may_mean_good, require_plain_good
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -36,7 +37,6 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 LIST_SUFFIXES = (".csv", ".parquet")
-GOOD = "good"
 # Of these strays people have to know: they are lacking until somebody renames them.
 NOT_UTF8 = "images whose path is not UTF-8: rename the file or folder"
 _SPLITS = ("train", "validation", "test")
@@ -79,12 +79,14 @@ class Listing:
         entries: the images, sorted by URI.
         stray: files that are no images, and why.
         missing_masks: URIs of defect images without a mask.
+        doubtful_types: defect types that may mean good, with their counts of images.
     """
 
     layout: str
     entries: list[Entry]
     stray: list[tuple[str, str]]
     missing_masks: list[str]
+    doubtful_types: dict[str, int] = field(default_factory=dict)
 
 
 def list_source(source: str, layout: str = "auto", category: str | None = None) -> Listing:
@@ -97,7 +99,7 @@ def list_source(source: str, layout: str = "auto", category: str | None = None) 
 
     Raises:
         InputError: the source isn't there, holds no image, has another layout, or a path that
-            isn't UTF-8.
+            isn't UTF-8, or a type that is `good` in other letters.
     """
     if (told := _printable(source)) != source:
         raise InputError(f"source: {told}: its path is not UTF-8, as URIs are; rename it")
@@ -232,6 +234,7 @@ def _mvtec_listing(source: str, files: list[Entry], stray: list[tuple[str, str]]
         labels = _mvtec_labels(source, entry.uri)
         parts = _mvtec_parts(source, entry.uri)
         if labels is not None:
+            require_plain_good(labels["defect_type"], entry.uri.rsplit("/", 1)[0])
             labels = shared.setdefault(tuple(labels.values()), labels)
             images.append(replace(entry, labels=labels))
         elif parts is not None and parts[1] == _MASKS:
@@ -239,7 +242,8 @@ def _mvtec_listing(source: str, files: list[Entry], stray: list[tuple[str, str]]
         else:
             strays.append((entry.uri, "outside <category>/<train|validation|test>/<defect type>/"))
     entries, missing = _with_masks(images, masks)
-    return Listing("mvtec", entries, strays, missing)
+    doubtful = may_mean_good(entry.labels["defect_type"] for entry in entries)
+    return Listing("mvtec", entries, strays, missing, doubtful)
 
 
 def _with_masks(
@@ -283,8 +287,9 @@ def _read_list(source: str, category: str | None) -> Listing:
     if frame.empty:
         raise InputError(f"source: {source}: lists no image")
     base = storage.absolute(source).rsplit("/", 1)[0]
+    doubtful = doubtful_in_list(frame, source)
     entries = [_list_entry(row, base, category) for row in frame.to_dict("records")]
-    return Listing("list", sorted(entries, key=lambda entry: entry.uri), [], [])
+    return Listing("list", sorted(entries, key=lambda entry: entry.uri), [], [], doubtful)
 
 
 def _list_entry(row: dict[str, Any], base: str, category: str | None) -> Entry:

@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import InputError, RunError
 from pipeline.tables.access import require_no_secret, s3_access
@@ -45,10 +45,25 @@ def is_remote(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """The same place in a form that every process of the cluster understands."""
+    """The same place in a form that every process of the cluster understands.
+
+    A leading `~/` is the home folder: no shell sees what a file of settings says, and a folder of
+    that name is one `rm -r` away from everything. `~x.png` is a file's name.
+    """
     if is_remote(uri):
         return uri
-    return os.path.abspath(uri.removeprefix("file://").removeprefix("local://"))  # noqa: PTH100
+    return os.path.abspath(_local_path(uri))  # noqa: PTH100
+
+
+def _local_path(uri: str) -> str:
+    """The path from `/` on. Its `..` stay: by way of a folder that isn't there nothing is found."""
+    path = uri.removeprefix("file://").removeprefix("local://")
+    if path == "~" or path.startswith("~/"):
+        path = os.path.expanduser(path)  # noqa: PTH111
+    if not os.path.isabs(path):  # noqa: PTH117
+        below = "" if path == "." else path.removeprefix("./")
+        path = f"{os.getcwd()}/{below}"  # noqa: PTH109
+    return path.rstrip("/") or "/"
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -64,11 +79,15 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
         client = s3_filesystem(s3_access())
         return client, str(client._strip_protocol(uri))
+    if not is_remote(uri):
+        return LocalFileSystem(), _local_path(uri)
+    # Not fsspec's url_to_fs: it takes `::` in a name for a chain of places, and reads another file.
     try:
-        fs, path = url_to_fs(uri)
+        kind = fsspec.get_filesystem_class(uri.partition("://")[0])
+        fs = kind(**kind._get_kwargs_from_urls(uri))
     except (ValueError, ImportError) as error:
         raise InputError(f"{uri}: no way to read it: {error}") from None
-    return fs, str(path)
+    return fs, str(kind._strip_protocol(uri))
 
 
 @contextmanager

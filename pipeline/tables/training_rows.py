@@ -17,6 +17,7 @@ _COLUMNS = [
     "image_id",
     "uri",
     "sha256",
+    "bytes",
     "category",
     "role",
     "fold",

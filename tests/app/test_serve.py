@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.app import main
+from pipeline.app.desk import Desk
 from pipeline.app.serve import server_options
 from pipeline.config import AppConfig, load
 from tests.app.stores import small_store
@@ -41,6 +42,21 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     assert f"127.0.0.1:{port}: can't be listened on" in said
     assert "give another port=" in said
+
+
+def test_a_store_below_the_home_folder_is_the_one_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = small_store(tmp_path / "home", size=32)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    store = f"~/{Path(place.store).relative_to(tmp_path / 'home')}"
+    assert main([f"store={store}", "port=1", "address=192.0.2.1"]) == 2
+    assert "192.0.2.1:1: can't be listened on" in capsys.readouterr().err
+    assert Desk(AppConfig(store=store)).store == place.store
+    assert main(["store=~/nothing"]) == 2
+    said = capsys.readouterr().err
+    assert f"store: {tmp_path}/home/nothing: there is no such folder or prefix" in said
 
 
 def test_without_streamlit_it_says_what_to_install(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.app.state import KINDS, PAGES, View, from_query, to_query
 
 NAMES = st.none() | st.text(
-    st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=40
+    st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1, max_size=40
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 VIEWS = st.builds(
@@ -38,6 +39,19 @@ VIEWS = st.builds(
 @given(VIEWS)
 def test_a_view_comes_back_from_its_address_as_it_was(view: View) -> None:
     assert from_query(to_query(view)) == (view, [])
+
+
+@pytest.mark.parametrize("name", ["Teil\u00a0A", "左\u3000側", "a\u202eb", "मो\u200dर", "\ue000"])
+def test_a_name_with_other_spaces_and_marks_can_be_sent(name: str) -> None:
+    view = View(run=name, category=name, defect_type=name)
+    assert from_query(to_query(view)) == (view, [])
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x00b", "a\x85b", "a\ud800b"])
+def test_what_no_page_can_hold_is_no_name(name: str) -> None:
+    view, problems = from_query({"category": name})
+    assert view == View()
+    assert problems == [f"category: {name!r}: is no name"]
 
 
 def test_the_usual_view_has_a_plain_address() -> None:

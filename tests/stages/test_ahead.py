@@ -21,7 +21,6 @@ from pipeline.images.decode import DecodeLimits
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.ahead import BLOCKS_A_TASK, FewBlocksAhead
 from pipeline.stages.chain import ChainPlan, build_chain
-from pipeline.stages.cluster import CUT_CPUS
 from tests.benchmarks.synthetic import write_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -93,10 +92,7 @@ def test_few_blocks_wait_and_every_row_comes(cluster: str, tmp_path: Path) -> No
 def test_what_is_cut_holds_no_cpu_while_it_waits(
     cluster: str, tmp_path: Path, given: Callable[[pa.Table], pa.Table] | None
 ) -> None:
-    """A cut whose outputs wait for room ends all the same, and starts only where few wait.
-
-    Four that waited left decoding less of two CPUs than it asks for.
-    """
+    """A cut whose outputs wait for room ends all the same, and starts only where few wait."""
     options = PrepareOptions(DecodeLimits(), square=4)
     plan = ChainPlan(write_rows(tmp_path, 8), None, options, (), BLOCK, 8, given)
     chain = build_chain(plan, count, {})
@@ -108,4 +104,4 @@ def test_what_is_cut_holds_no_cpu_while_it_waits(
     for cut in cuts:
         asked = cut._ray_remote_args
         assert asked["_generator_backpressure_num_objects"] == -1
-        assert asked["num_cpus"] == CUT_CPUS
+        assert asked["num_cpus"] == 0

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.data._internal.logical.optimizers import get_execution_plan
 
 from pipeline.errors import InputError
 from pipeline.images.decode import DecodeLimits
@@ -15,6 +20,7 @@ from pipeline.stages.fit import FitActor
 from pipeline.stages.pools import ActorSettings, FeatureActor
 from pipeline.stages.sink import commit_block
 from pipeline.stages.worker_errors import plain_errors
+from pipeline.tables.manifest import write_manifest
 from tests.conftest import TINY_SIDE, TinyModels, TinyStore
 
 pytestmark = pytest.mark.ray
@@ -34,6 +40,31 @@ def test_pools_on_gpus_are_accepted(tiny_store: TinyStore, gpus: float) -> None:
     )
     settings = {"run_folder": "nowhere", "anomaly_score": "cells", "keep": "none"}
     assert build_chain(chain, commit_block, settings) is not None
+
+
+@pytest.mark.parametrize("images", ["local", "remote"])
+@pytest.mark.parametrize("store", ["local", "remote"])
+def test_decoding_waits_or_computes_by_where_the_images_lie(
+    cluster: str, tiny_store: TinyStore, tmp_path: Path, images: str, store: str
+) -> None:
+    """The manifest may lie elsewhere: the archive in S3, the store on a disk, or the reverse."""
+    rows = pq.read_table(tiny_store.manifest)
+    if images == "remote":
+        uris = pa.array([f"s3://archive/{n}.png" for n in range(len(rows))])
+        rows = rows.set_column(rows.schema.get_field_index("uri"), rows.schema.field("uri"), uris)
+    place = "memory://m.parquet" if store == "remote" else str(tmp_path / "m.parquet")
+    write_manifest(place, rows)
+    options = PrepareOptions(DecodeLimits(), square=TINY_SIDE)
+    chain = build_chain(ChainPlan(place, None, options, (), 8, 8), commit_block, {})
+    planned, *_ = get_execution_plan(chain._logical_plan)
+    decode, commit = list(planned.dag.post_order_iter())[-2:]
+    assert "prepare_block" in decode.name
+    asked, most = decode._ray_remote_args["num_cpus"], decode.get_max_concurrency_limit()
+    assert (asked < 0.1, most is not None) == ((images == "remote"),) * 2
+    assert commit._ray_remote_args["num_cpus"] == 0
+    cpus = int(ray.cluster_resources()["CPU"])
+    at_once = {"remote": max(6, 2 * cpus), "local": 2 + cpus // 16}[store]
+    assert commit.get_max_concurrency_limit() == at_once
 
 
 @pytest.mark.timeout(120)

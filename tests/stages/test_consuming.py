@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -11,7 +12,9 @@ import ray
 from ray.data import Dataset
 
 from pipeline.errors import RunError
+from pipeline.stages.chain import quiet
 from pipeline.stages.consuming import batches_of
+from pipeline.tables.access import VARIABLE
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -42,6 +45,32 @@ def test_an_error_of_the_consumer_leaves_no_thread_that_starts_tasks(cluster: st
     # The error is held, and with it every frame that it passed through.
     assert raised.value.__traceback__ is not None
     assert executors() == []
+
+
+def endlessly(rows: pa.Table) -> pa.Table:
+    time.sleep(60)
+    return rows
+
+
+def test_what_hangs_ends_in_words(cluster: str) -> None:
+    data = ray.data.range(1).map_batches(endlessly, batch_size=None, num_cpus=0.5)
+    data.context.execution_no_progress_timeout_s = 3
+    says = r"^ray: nothing moved for 0\.05 minutes, .* the same command continues$"
+    with pytest.raises(RunError, match=says), batches_of(data) as found:
+        list(found)
+    assert executors() == []
+
+
+def test_a_run_waits_for_a_store_as_long_as_it_is_told(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Data by itself ends what stands still for half an hour."""
+    quiet()
+    usual = ray.data.DataContext.get_current().execution_no_progress_timeout_s
+    monkeypatch.setenv(VARIABLE, json.dumps({"retry_s": 7200}))
+    quiet()
+    patient = ray.data.DataContext.get_current().execution_no_progress_timeout_s
+    assert (usual, patient) == (1800 + 3 * 150, 1800 + 3 * 7200)
 
 
 def test_every_batch_comes(cluster: str) -> None:

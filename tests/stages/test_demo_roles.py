@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from pipeline.config import DemoConfig
+from pipeline.errors import InputError
 from pipeline.report.summary import _detector as detector_line
-from pipeline.stages.demo import _with_roles
+from pipeline.stages.demo import _with_roles, run_demo
 from pipeline.tables import storage
 from tests.detection import manifest, row
 
@@ -25,6 +29,17 @@ def test_one_in_five_of_each_kind_is_held_out_and_no_image_is_lost(tmp_path: Pat
         assert counts[kind, "fit"] == count - count // 5
     again = _with_roles(str(tmp_path / "manifest.parquet"), str(tmp_path / "again.parquet"))
     assert storage.read_parquet(again).equals(storage.read_parquet(target))
+
+
+def test_the_demo_goes_where_the_home_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").write_text("no folder: it ends before it begins")
+    with pytest.raises(InputError, match=f"^folder: {tmp_path}/home/demo: "):
+        run_demo(DemoConfig(folder="~/demo"))
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]
 
 
 def test_the_summary_says_what_a_detector_hits_and_after_how_many_epochs() -> None:

@@ -14,10 +14,15 @@ import pytest
 
 from jobs import score
 from pipeline.config import IndexConfig
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
+from pipeline.stages import score as score_stage
+from pipeline.stages import scoring_run
 from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.tables.manifest import write_manifest
+from pipeline.tables.run_catalogue import read_catalogue
+from pipeline.tables.run_deletion import delete, plan_deletion
+from pipeline.tables.run_needs import store_needs
 from pipeline.tables.runs import load_table
 from tests.conftest import TinyStore, save
 from tests.stages.test_reuse import variant
@@ -187,3 +192,24 @@ def test_an_image_whose_content_nobody_knows_is_never_left_to_a_run(
     write_manifest(str(folder / "unread.parquet"), table)
     report = run(tiny_store, folder, "unread", run_id="night2", skip_scored=True)
     assert (report["images"]["skipped"], report["images"]["decoded"]) == (0, 12)
+
+
+def test_a_run_that_is_deleted_while_another_waits_to_begin_is_not_leaned_on(
+    tiny_store: TinyStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the record of a run keeps others from deleting what it needs."""
+    store = folder / "store"
+
+    def pools_of(*given: Any) -> Any:
+        catalogue = read_catalogue(str(store))
+        delete(plan_deletion(catalogue, store_needs(catalogue), ["night1"]), lambda _: None)
+        return scoring_run.pools_of(*given)
+
+    monkeypatch.setattr(score_stage, "pools_of", pools_of)
+    says = "^run night2: takes from run night1, which was deleted while this one waited to begin"
+    with pytest.raises(RunError, match=says):
+        run(tiny_store, folder, "m20", run_id="night2", skip_scored=True)
+    assert not (store / "published/night2.json").exists()
+    monkeypatch.undo()
+    images = run(tiny_store, folder, "m20", run_id="night2", skip_scored=True)["images"]
+    assert (images["skipped"], images["scored"] + images["errors"]) == (0, 20)

@@ -1,21 +1,27 @@
-"""What a training checks before it starts a cluster: names, earlier starts, rows."""
+"""What a training checks before it starts a cluster: names, earlier starts, rows, others at it."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs import train_classifier, train_detector
 from pipeline.config import TrainClassifierConfig, TrainDetectorConfig
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.scoring.train_detector import check_training, chosen_rows, model_places
 from pipeline.stages.cluster import needs, share_out
 from pipeline.stages.train_classifier import run_train_classifier
 from pipeline.stages.train_detector import earlier_record, pool_for, run_train_detector
+from pipeline.tables.lock import LOCKS, Holder, locked
 from tests.conftest import TinyModels
 from tests.detection import manifest, small_archive, table
 
@@ -48,6 +54,24 @@ def put(folder: Path, name: str, content: object) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
     return file
+
+
+@pytest.fixture
+def trained_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Puts a function in the place of what a cluster would do in a training of either kind."""
+
+    def put_in_place(work: Callable[[], Any]) -> None:
+        for kind in ("classifier", "detector"):
+            stage = f"pipeline.stages.train_{kind}"
+            monkeypatch.setattr(f"{stage}.connected", lambda _: nullcontext())
+            monkeypatch.setattr(f"{stage}.plan_pools", lambda *_: None)
+        monkeypatch.setattr("pipeline.stages.train_classifier.train_pending", lambda _: work())
+        monkeypatch.setattr("pipeline.stages.train_detector.pool_for", lambda *_: None)
+        monkeypatch.setattr("pipeline.stages.train_detector._start", lambda *_: None)
+        monkeypatch.setattr("pipeline.stages.train_detector._await", lambda *_: work())
+        monkeypatch.setattr(ray, "cluster_resources", dict)
+
+    return put_in_place
 
 
 def names(folder: Path) -> list[str]:
@@ -96,6 +120,59 @@ def test_a_finished_classifier_without_its_record_is_left_as_it_is(
     with pytest.raises(InputError, match=r"run\.json: is missing"):
         run_train_classifier(ours)
     assert names(tmp_path / "store") == ["models/april/training.json"]
+
+
+@pytest.mark.parametrize("kind", ["classifier", "detector"])
+def test_a_name_that_another_process_trains_is_refused_and_left_as_it_is(
+    tmp_path: Path,
+    tiny_models: TinyModels,
+    capsys: pytest.CaptureFixture[str],
+    trained_here: Callable[[Callable[[], Any]], None],
+    kind: str,
+) -> None:
+    def trained() -> None:
+        raise AssertionError("two train at once")
+
+    trained_here(trained)
+    settings = [f"manifest={manifest(tmp_path, small_archive(tmp_path / 'archive'))}", "name=april"]
+    settings += [f"store={tmp_path / 'store'}", "image_size=64"]
+    if kind == "classifier":
+        settings.append(f"weights={tiny_models.backbone}")
+    job = {"classifier": train_classifier.main, "detector": train_detector.main}[kind]
+    with locked(str(tmp_path / "store/models/april"), "name april"):
+        before = names(tmp_path / "store")
+        assert job(settings) == 2
+        assert names(tmp_path / "store") == before
+    said = capsys.readouterr().err
+    assert f"error: name april: is being written by process {os.getpid()} on " in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "store/models").exists()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "detector"])
+def test_who_was_taken_over_finishes_no_model(
+    tmp_path: Path,
+    tiny_models: TinyModels,
+    trained_here: Callable[[Callable[[], Any]], None],
+    kind: str,
+) -> None:
+    """It stood still for a minute, and another process holds the lock when it comes back."""
+
+    def taken_over() -> dict[str, Any]:
+        put(tmp_path, f"{LOCKS}/00000002.json", vars(Holder("b", "night-2", "x", 7, "1")))
+        return {}
+
+    trained_here(taken_over)
+    with pytest.raises(RunError, match=r"april/locks: process 7 on night-2 has taken this run"):
+        if kind == "classifier":
+            run_train_classifier(classifier(tmp_path, tiny_models))
+        else:
+            run_train_detector(detector(tmp_path))
+    begun = {"classifier": "run.json", "detector": "work/started.json"}[kind]
+    left = [f"models/april/{name}" for name in (f"{LOCKS}/00000002.json", begun)]
+    assert set(left) <= set(names(tmp_path / "store"))
+    assert not (tmp_path / "store/models/april/training.json").exists()
+    assert not list(tmp_path.glob("store/models/april/*.parquet"))
 
 
 def test_a_start_without_a_state_binds_nobody(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipeline.scoring.train_detector import ModelPlaces
 from pipeline.stages.train_detector import _await
 from pipeline.stages.worker_errors import driver_errors, plain_errors, result_of
 from pipeline.tables.ledger import DamagedPartError
+from pipeline.tables.lock import locked
 from pipeline.tables.patience import StoreAwayError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120), pytest.mark.usefixtures("cluster")]
@@ -70,8 +71,9 @@ def test_a_task(error: BaseException | None, kind: type[Exception], says: str) -
 
 def test_a_detectors_training_says_which_one_was_killed(tmp_path: Path) -> None:
     says = r"tiny: its process was killed \(WorkerCrashedError\); the same command continues$"
-    with pytest.raises(RunError, match=says):
-        _await(raised_by(None), ModelPlaces(str(tmp_path / "tiny")))
+    folder = str(tmp_path / "tiny")
+    with locked(folder, "name tiny") as lock, pytest.raises(RunError, match=says):
+        _await(raised_by(None), ModelPlaces(folder), lock)
 
 
 def test_a_bug_stays_a_bug() -> None:

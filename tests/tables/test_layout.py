@@ -214,6 +214,10 @@ def test_names_with_spaces_and_other_letters(tmp_path: Path) -> None:
         "пластина №1/train/good/снимок 1.png",
         "pièce à 100%/test/rayure profonde/é #2?.png",
         "螺丝/train/good/图 像.PNG",
+        "line::1/train/good/10::22.png",
+        "line::1/train/good/a.png",
+        "line::1/train/good/a.png::b.png",
+        "line::1/train/good/~x.png",
     }
     mask = "pièce à 100%/ground_truth/rayure profonde/é #2?_mask.png"
     root = fill(tmp_path / "Archiv größe", names | {mask})
@@ -221,7 +225,7 @@ def test_names_with_spaces_and_other_letters(tmp_path: Path) -> None:
     assert {entry.uri for entry in listing.entries} == {f"{root}/{name}" for name in names}
     assert listing.missing_masks == []
     assert {found["category"] for found in labels(listing).values()} == {
-        "пластина №1", "pièce à 100%", "螺丝",
+        "пластина №1", "pièce à 100%", "螺丝", "line::1",
     }  # fmt: skip
     for entry in listing.entries:
         assert storage.read_bytes(entry.uri).decode() == entry.uri.removeprefix(f"{root}/")
@@ -354,6 +358,9 @@ def test_a_list_with_relative_and_absolute_uris(tmp_path: Path, kind: str) -> No
         "/elsewhere/é.png",
         "file:///mnt/c.png",
         "../up.png",
+        "~/x.png",
+        "~x.png",
+        "10::22.png",
     ]
     source = write_list(tmp_path, kind, pd.DataFrame({"uri": uris, "other": 1}))
     listing = list_source(source)
@@ -365,6 +372,9 @@ def test_a_list_with_relative_and_absolute_uris(tmp_path: Path, kind: str) -> No
             "/elsewhere/é.png",
             "/mnt/c.png",
             f"{tmp_path.parent}/up.png",
+            f"{tmp_path}/~/x.png",
+            f"{tmp_path}/~x.png",
+            f"{tmp_path}/10::22.png",
         ]
     )
     assert all(entry.labels == {"category": None} for entry in listing.entries)
@@ -403,6 +413,69 @@ def test_a_label_of_its_own_goes_before_the_one_from_the_defect_type(
     )
     listing = list_source(write_list(tmp_path, kind, frame))
     assert [entry.labels["is_defect"] for entry in listing.entries] == [True, False]
+
+
+@both_kinds
+@pytest.mark.parametrize("word", ["Good", "GOOD", " good", "good ", "\u00a0Good"])
+@pytest.mark.parametrize("explicit", [{}, {"is_defect": [False, False, True]}])
+def test_good_in_other_letters_is_no_type_of_a_list(
+    tmp_path: Path, kind: str, word: str, explicit: dict[str, list[bool]]
+) -> None:
+    types = ["good", word, "dent"]
+    frame = pd.DataFrame({"uri": ["a", "b", "c"], "defect_type": types} | explicit)
+    source = write_list(tmp_path, kind, frame)
+    assert refusal(source) == (
+        f"source: {source}: row 1: defect_type {word!r}: a good image's type is 'good', in these "
+        "letters and without spaces; anything else is a kind of defect: write it so, or give the "
+        "defect another name"
+    )
+
+
+@pytest.mark.parametrize("word", ["Good", "GOOD", "good "])
+@pytest.mark.parametrize("layout", ["auto", "mvtec"])
+def test_good_in_other_letters_is_no_folder_of_an_archive(
+    tmp_path: Path, word: str, layout: str
+) -> None:
+    root = fill(tmp_path, MVTEC | {f"bolt/test/{word}/001.png"})
+    assert refusal(root, layout=layout).startswith(
+        f"source: {root}/bolt/test/{word}: defect_type {word!r}: a good image's type is 'good', "
+    )
+    assert len(list_source(str(root), "folder").entries) == len(MVTEC) + 1
+
+
+@both_kinds
+def test_words_of_a_list_that_may_mean_good_are_counted(tmp_path: Path, kind: str) -> None:
+    types = ["good", "OK", "ok ", "none", "normal", "Pass", "OK", "dent", "  ", "nok", None]
+    frame = pd.DataFrame({"uri": [f"{n:02}" for n in range(len(types))], "defect_type": types})
+    listing = list_source(write_list(tmp_path, kind, frame))
+    assert listing.doubtful_types == {
+        "  ": 1, "OK": 2, "Pass": 1, "none": 1, "normal": 1, "ok ": 1,
+    }  # fmt: skip
+    assert [entry.labels.get("is_defect") for entry in listing.entries] == [
+        False, True, True, True, True, True, True, True, True, True, None,
+    ]  # fmt: skip
+
+
+@both_kinds
+def test_where_a_list_says_it_no_word_is_doubted(tmp_path: Path, kind: str) -> None:
+    truth = pd.array([False, True, None], "boolean")
+    types = ["OK", "none", "OK"]
+    frame = pd.DataFrame({"uri": ["a", "b", "c"], "defect_type": types, "is_defect": truth})
+    listing = list_source(write_list(tmp_path, kind, frame))
+    assert listing.doubtful_types == {"OK": 1}
+    assert [entry.labels["is_defect"] for entry in listing.entries] == [False, True, True]
+
+
+def test_folders_of_an_archive_that_may_mean_good_are_counted(tmp_path: Path) -> None:
+    more = {
+        "bolt/test/OK/0.png",
+        "bolt/test/OK/1.png",
+        "tile/test/OK/0.png",
+        "tile/test/pass/0.png",
+    }
+    root = fill(tmp_path, MVTEC | MASKS | more)
+    assert list_source(str(root)).doubtful_types == {"OK": 3, "pass": 1}
+    assert list_source(str(root), "folder").doubtful_types == {}
 
 
 @both_kinds

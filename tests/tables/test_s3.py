@@ -115,6 +115,19 @@ def test_whatever_happens_to_a_quarter_of_the_requests_the_bytes_are_right(
         assert proxy.done[kind] > 10
 
 
+@pytest.mark.usefixtures("clear")
+def test_colons_in_a_key_are_letters_of_it(bucket: str) -> None:
+    names = ["10::22.png", "a.png", "a.png::b.png", "line::1/~x.png"]
+    files = {f"{bucket}/c/{name}": CONTENT[at:] for at, name in enumerate(names)}
+    for uri, content in files.items():
+        storage.write_bytes(uri, content)
+    assert [e.uri for e in list_source(f"{bucket}/c", "folder", "x").entries] == list(files)
+    assert {uri: storage.read_at_most(uri, len(CONTENT)) for uri in files} == files
+    assert storage.list_names(f"{bucket}/c/line::1") == ["~x.png"]
+    storage.remove(f"{bucket}/c/line::1")
+    assert storage.list_names(f"{bucket}/c") == names[:3]
+
+
 def test_commits_and_their_parts_survive_everything_at_once(
     bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

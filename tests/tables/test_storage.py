@@ -72,6 +72,78 @@ def test_a_relative_place_starts_where_the_command_was_given(
     assert storage.absolute("store") == str(tmp_path / "store")
 
 
+@pytest.mark.parametrize("form", ["~/store", "file://~/store"])
+def test_the_home_folder_is_meant_where_no_shell_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    assert storage.absolute("~") == str(home)
+    assert storage.absolute(form) == str(home / "store")
+    storage.write_bytes(f"{form}/a.json", b"{}")
+    assert (home / "store" / "a.json").read_bytes() == b"{}"
+    assert storage.exists(storage.absolute(form))
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["~x.png", "~root", "a/~", "a/~/x.png", "./~/x.png"])
+def test_a_tilde_elsewhere_is_a_letter_of_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / name
+    assert storage.absolute(name) == storage.absolute(str(place)) == str(place)
+    storage.write_bytes(name, b"x")
+    assert place.read_bytes() == storage.read_bytes(name) == b"x"
+    assert not (tmp_path / "home").exists()
+
+
+def test_no_file_is_found_by_way_of_a_folder_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_bytes(b"{}")
+    monkeypatch.chdir(tmp_path)
+    for place in ("", f"{tmp_path}/", f"file://{tmp_path}/", "./"):
+        assert storage.exists(f"{place}a.json")
+        assert not storage.exists(f"{place}gone/../a.json")
+    assert storage.list_names(".") == storage.list_names("./") == ["a.json"]
+
+
+# To fsspec `::` chains places, of which the first is a file in the second.
+COLONS = ["a.png::b.png", "10::22.png", "line::1/c.png", "zip::a.png", "file::memory::x.png", "::"]
+
+
+@pytest.mark.parametrize("name", COLONS)
+def test_colons_in_a_name_are_letters_of_it(tmp_path: Path, name: str) -> None:
+    other, own = tmp_path / "a.png", tmp_path / name
+    other.write_bytes(b"another file")
+    storage.write_bytes(str(own), b"its own")
+    assert own.read_bytes() == b"its own"
+    for uri in (str(own), f"file://{own}"):
+        assert storage.exists(uri)
+        assert storage.read_bytes(uri) == storage.read_at_most(uri, 7) == b"its own"
+    assert own.name in storage.list_names(str(own.parent))
+    storage.remove(str(own))
+    assert not own.exists()
+    assert other.read_bytes() == b"another file"
+
+
+@pytest.mark.parametrize("name", COLONS)
+def test_colons_in_a_name_elsewhere_are_letters_too(memory: str, name: str) -> None:
+    contents = {storage.join(memory, "a.png"): b"another file", storage.join(memory, name): b"own"}
+    for uri, content in contents.items():
+        storage.write_bytes(uri, content)
+    assert {uri: storage.read_at_most(uri, 20) for uri in contents} == contents
+
+
+def test_a_chain_of_places_is_no_place() -> None:
+    with pytest.raises(InputError, match=r"^simplecache::memory://a: no way to read it: "):
+        storage.filesystem("simplecache::memory://a")
+
+
 @pytest.mark.parametrize("uri", ["nosuch://bucket/a", "abfs://container/a"])
 def test_a_scheme_that_nobody_knows_or_whose_client_is_missing(uri: str) -> None:
     with pytest.raises(InputError, match=f"^{uri}: no way to read it: "):
