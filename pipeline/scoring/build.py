@@ -23,10 +23,10 @@ from pipeline.scoring.bundle import (
     Bundle,
     ScorerSpec,
     digests,
-    file_digest,
     mark_latest,
     open_bundle,
 )
+from pipeline.scoring.bundle_copy import file_digest
 from pipeline.scoring.thresholds_file import THRESHOLDS_FILE
 from pipeline.stats.gaussian import Gaussian
 from pipeline.tables import storage

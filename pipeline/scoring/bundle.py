@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
-import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.models.specs import DetectorSettings, FeatureLayout
+from pipeline.scoring.bundle_copy import BundleCopy, file_digest, gone, require_there
 from pipeline.scoring.thresholds_file import THRESHOLDS_FILE, canonical_digest, check_thresholds
 from pipeline.stats.gaussian import Gaussian
 from pipeline.tables import storage
@@ -36,6 +35,10 @@ TRAINED_ON_FILES = {
     "gaussians": "gaussians_trained_on.parquet",
 }
 SCORES = ("cells", "pooled")
+# What a process may open of a bundle, where it needs no more: the weights of a network by the
+# model that computes with it, and all Gaussians.
+GAUSSIANS = "gaussians"
+_WEIGHTS = {"detector": DETECTOR_FILE, "features": BACKBONE_FILE, "classifier": CLASSIFIER_FILE}
 
 # Digits of a digest in a folder's name: 64 bits, enough to tell bundles apart.
 NAME_DIGITS = 16
@@ -79,7 +82,7 @@ class Bundle:
     """An opened bundle, its files verified and on a local disk.
 
     Attributes:
-        folder: where the files are on this machine.
+        folder: where the files are on this machine, of a remote bundle those that were asked for.
         uri: the bundle's place in the store.
         spec: what scores depend on.
         categories: the folder of each category's Gaussians, relative to `folder`.
@@ -137,12 +140,6 @@ def precision_of(precision: str | Mapping[str, str], model: str) -> str:
     return precision if isinstance(precision, str) else precision[model]
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digests(scorer: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[str, str]:
     """The three digests of a bundle's record.
 
@@ -172,9 +169,14 @@ def _calibration_identity(calibration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_bundle(
-    reference: str, store: str, field_name: str = "bundle", *, verify: bool = True
+    reference: str,
+    store: str,
+    field_name: str = "bundle",
+    *,
+    verify: bool = True,
+    parts: Collection[str] | None = None,
 ) -> Bundle:
-    """Opens a bundle and verifies every file of it.
+    """Opens a bundle and verifies every file of it, or of the parts that are named.
 
     Args:
         reference: its folder, its s3:// prefix, its digest (or the start of it) in the store, or
@@ -183,17 +185,50 @@ def open_bundle(
         field_name: the setting, for errors.
         verify: False where weights and Gaussians aren't read, or were verified a moment ago.
             Thresholds are compared with the record either way: they are what people may edit.
+        parts: models, for their weights, and GAUSSIANS: of a remote bundle nothing else is
+            fetched, but for the thresholds; None: everything.
 
     Raises:
         InputError: no such bundle, another version, or a file that isn't what the record says.
     """
     uri, record = bundle_record(reference, store, field_name)
-    folder = _local_folder(uri, record, field_name, verify=verify)
+    folder, files = Path(uri), _files_of(record, parts)
+    if storage.is_remote(uri):
+        copy = _copy_of(uri, record, field_name)
+        # A copy of thresholds that only has their size is not believed: they are compared below.
+        sized = frozenset() if verify else frozenset(files) - {THRESHOLDS_FILE}
+        folder, files = copy.folder, copy.complete(files, sized)
     if verify:
-        _verify(folder, _files(record), uri, field_name)
+        _verify(folder, files, uri, field_name)
     if calibration := record.get("calibration"):
         check_thresholds(folder / THRESHOLDS_FILE, calibration["content"], field_name)
     return _bundle(folder, uri, record)
+
+
+def open_ahead(reference: str, store: str, field_name: str = "bundle") -> Bundle:
+    """Opens a bundle for a driver, whose workers read the files.
+
+    A local one is verified. Of a remote one only the thresholds are fetched: each worker fetches
+    what it needs, and verifies that.
+
+    Raises:
+        InputError: as `open_bundle`; of a remote bundle what its record and a listing tell.
+    """
+    uri, record = bundle_record(reference, store, field_name)
+    if not storage.is_remote(uri):
+        return open_bundle(uri, store, field_name)
+    require_there(uri, _files(record), field_name)
+    return open_bundle(uri, store, field_name, parts=())
+
+
+def _files_of(record: Mapping[str, Any], parts: Collection[str] | None) -> dict[str, Any]:
+    files = _files(record)
+    if parts is None:
+        return files
+    names = {_WEIGHTS[part] for part in parts if part != GAUSSIANS} | {THRESHOLDS_FILE}
+    folders = record["scorer"]["categories"].values() if GAUSSIANS in parts else ()
+    starts = tuple(f"{folder}/" for folder in folders)
+    return {n: entry for n, entry in files.items() if n in names or n.startswith(starts)}
 
 
 def bundle_record(
@@ -274,41 +309,16 @@ def _latest(store: str, field_name: str) -> str:
     return storage.join(folder, str(storage.read_json(note)["bundle"]))
 
 
-def _local_folder(uri: str, record: Mapping[str, Any], field_name: str, *, verify: bool) -> Path:
-    if not storage.is_remote(uri):
-        return Path(uri)
+def _copy_of(uri: str, record: Mapping[str, Any], field_name: str) -> BundleCopy:
     name = f"linescore-{os.getuid()}-{record['bundle_digest'][:NAME_DIGITS]}"
-    folder = Path(tempfile.gettempdir()) / name
-    fs, path = storage.filesystem(uri)
-    for file, entry in _files(record).items():
-        target = folder / file
-        # A copy of thresholds that only has their size is not believed: see `open_bundle`.
-        if not _is_fetched(target, entry, verify=verify or file == THRESHOLDS_FILE):
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}")
-            try:
-                fs.get_file(f"{path}/{file}", str(partial))
-            except FileNotFoundError:
-                raise _gone(f"{uri}/{file}", field_name) from None
-            partial.replace(target)
-    return folder
-
-
-def _is_fetched(target: Path, entry: Mapping[str, Any], *, verify: bool) -> bool:
-    if not target.is_file() or target.stat().st_size != entry["bytes"]:
-        return False
-    return not verify or file_digest(target) == entry["sha256"]
-
-
-def _gone(uri: str, field_name: str) -> InputError:
-    return InputError(f"{field_name}: {uri}: is gone; fit again, or restore the bundle")
+    return BundleCopy(uri, Path(tempfile.gettempdir()) / name, field_name)
 
 
 def _verify(folder: Path, files: Mapping[str, Any], uri: str, field_name: str) -> None:
     for name, entry in files.items():
         path = folder / name
         if not path.is_file():
-            raise _gone(f"{uri}/{name}", field_name)
+            raise gone(f"{uri}/{name}", field_name)
         if (found := file_digest(path)) != entry["sha256"]:
             raise InputError(
                 f"{field_name}: {uri}/{name}: is damaged: sha256 {found[:12]}…, where the bundle "

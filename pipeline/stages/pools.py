@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.errors import RunError
 from pipeline.models.memory import NoMemoryError, halved_batches, keep_freed_memory
-from pipeline.scoring.bundle import Bundle, open_bundle
+from pipeline.scoring.bundle import GAUSSIANS, Bundle, open_bundle
 from pipeline.scoring.reuse.join import BOX
 from pipeline.scoring.rows import as_errors, box_rows, spread, without_value
 from pipeline.stages.attempts import deaths_after_the_first
@@ -41,17 +41,22 @@ class ActorSettings:
     drop: tuple[str, ...]
     keep_features: str = "none"
 
-    def open(self) -> Bundle:
+    def open(self, *parts: str) -> Bundle:
         """The bundle on this node, in a process that is settled for networks.
 
-        The driver has verified the bundle where the disk is shared.
+        The driver has verified a bundle on a disk, which all nodes share; of a remote one each
+        actor verifies what it takes.
+
+        Args:
+            parts: what the actor takes, as for `open_bundle`; none: everything.
 
         Raises:
             InputError: Ray gave this actor a GPU that PyTorch can't use.
         """
         take_own_cards()
         keep_freed_memory()
-        return open_bundle(self.bundle, "", verify=storage.is_remote(self.bundle))
+        remote = storage.is_remote(self.bundle)
+        return open_bundle(self.bundle, "", verify=remote, parts=parts or None)
 
 
 class DetectorActor:
@@ -61,7 +66,7 @@ class DetectorActor:
         from pipeline.scoring.scorers import bundle_detector
 
         self._settings = settings
-        self._detector = bundle_detector(settings.open(), settings.threads)
+        self._detector = bundle_detector(settings.open("detector"), settings.threads)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `boxes`; null where there is no image."""
@@ -113,7 +118,7 @@ class FeatureActor:
         from pipeline.scoring.scorers import AnomalyScorer
 
         self._settings = settings
-        self._scorer = AnomalyScorer(settings.open(), settings.threads)
+        self._scorer = AnomalyScorer(settings.open("features", GAUSSIANS), settings.threads)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `anomaly_cells`, `anomaly_pooled` and, if they are kept, the features."""
@@ -224,7 +229,7 @@ class ClassifierActor:
         from pipeline.scoring.scorers import DefectClassifier
 
         self._settings = settings
-        self._classifier = DefectClassifier(settings.open(), settings.threads)
+        self._classifier = DefectClassifier(settings.open("classifier"), settings.threads)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds `defect_logit` and `defect_probability`."""

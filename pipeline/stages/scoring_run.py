@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.config import PoolConfig, ScoreConfig
 from pipeline.errors import InputError, RunError
-from pipeline.scoring.bundle import LATEST, Bundle, bundle_record, open_bundle
+from pipeline.scoring.bundle import LATEST, Bundle, open_ahead
 from pipeline.scoring.components import components_at, version
 from pipeline.scoring.prepare import PrepareOptions, options_for
 from pipeline.scoring.reuse.earlier import Terms
@@ -162,9 +162,7 @@ def open_work(config: ScoreConfig) -> Work:
         raise InputError(f"manifest: {config.manifest}: has no rows; there is nothing to score")
     places = RunPlaces(store, run_id)
     with storage.errors_for(store, "store"):
-        uri, _ = bundle_record(_bundle_of(places, config.bundle), store)
-        # Of a remote bundle each worker fetches what it needs, and verifies it.
-        bundle = open_bundle(uri, store, parts=() if storage.is_remote(uri) else None)
+        bundle = open_ahead(_bundle_of(places, config.bundle), store)
     models = _models(config, bundle)
     storage.require_writable(store, "store")
     return Work(config, places, manifest, bundle, models)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables import storage
+from pipeline.tables.parquet_parts import few_parts_of
 from pipeline.tables.schemas import MANIFEST
 
 # Rows per row group: what a reader that wants a few rows has to load.
@@ -174,8 +175,7 @@ def rows_at(uri: str, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
     Raises:
         InputError: the file isn't the one any more that was checked: it has fewer rows.
     """
-    fs, path = storage.filesystem(uri)
-    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+    with few_parts_of(uri) as file:
         meta = file.metadata
         if len(places) and places[-1] >= meta.num_rows:
             raise _changed(uri)
@@ -201,8 +201,7 @@ def pieces(uri: str, rows: int) -> list[tuple[int, int, int]]:
     Returns:
         Of each piece its row group, its first row there, and how many rows it has.
     """
-    fs, path = storage.filesystem(uri)
-    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+    with few_parts_of(uri) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     return [
         (group, start, min(rows, size - start))
@@ -218,8 +217,7 @@ def read_piece(uri: str, piece: tuple[int, int, int], columns: Sequence[str]) ->
         InputError: the file isn't the one any more that was cut into pieces.
     """
     group, start, count = piece
-    fs, path = storage.filesystem(uri)
-    with fs.open(path, "rb") as handle, pq.ParquetFile(handle) as file:
+    with few_parts_of(uri) as file:
         there = [name for name in columns if name in file.schema_arrow.names]
         if group >= file.num_row_groups:
             raise _changed(uri)

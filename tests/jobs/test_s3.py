@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -16,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.scoring.bundle import DETECTOR_FILE, NAME_DIGITS, RECORD
 from pipeline.tables import storage
 from pipeline.tables.access import VARIABLE
 from pipeline.tables.manifest import write_manifest
@@ -166,6 +170,32 @@ def test_a_manifest_whose_images_are_gone_stops_the_run(
     assert "max_unreachable: the files of" in said
     assert "Traceback" not in said
     assert not storage.exists(f"{plant.store}/published/may.json")
+
+
+def test_a_bundle_in_a_bucket_is_fetched_by_the_actors_and_told_where_it_is_damaged(
+    plant: Plant, tiny_store: TinyStore
+) -> None:
+    bundle = f"{plant.uri}/bundle"
+    for name, content in files_below(Path(tiny_store.bundle)).items():
+        storage.write_bytes(f"{bundle}/{name}", content)
+    weights = storage.read_bytes(f"{bundle}/{DETECTOR_FILE}")
+    storage.write_bytes(f"{bundle}/{DETECTOR_FILE}", weights[::-1])
+    digest = storage.read_json(f"{bundle}/{RECORD}")["bundle_digest"]
+    copy = Path(tempfile.gettempdir()) / f"linescore-{os.getuid()}-{digest[:NAME_DIGITS]}"
+    command = ("score", f"manifest={tiny_store.manifest}", f"bundle={bundle}")
+    command += (f"store={plant.store}", "run_id=june", *ONE_ACTOR_SET)
+    try:
+        said = plant.run(*command, status=2)
+        # The last line is the job's; what Ray says of its actors may stand before it.
+        last = said.rstrip().splitlines()[-1]
+        assert last.startswith(f"error: bundle: {bundle}/{DETECTOR_FILE}: is damaged: sha256 ")
+        assert not storage.exists(f"{plant.store}/published/june.json")
+        storage.write_bytes(f"{bundle}/{DETECTOR_FILE}", weights)
+        assert "40 images: 40 scored, 0 errors" in plant.run(*command)
+        assert (copy / DETECTOR_FILE).read_bytes() == weights
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.with_name(f"{copy.name}.lock").unlink(missing_ok=True)
 
 
 ON_A_WORKER = """

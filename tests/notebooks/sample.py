@@ -23,9 +23,9 @@ from pipeline.scoring.bundle import (
     BACKBONE_FILE,
     CLASSIFIER_FILE,
     ScorerSpec,
-    file_digest,
     open_bundle,
 )
+from pipeline.scoring.bundle_copy import file_digest
 from pipeline.scoring.direct import Scored
 from pipeline.scoring.prepare import Prepared, PrepareOptions, prepare
 from pipeline.stats.gaussian import fit_global_floor, fit_ledoit_wolf
