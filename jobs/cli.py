@@ -13,7 +13,7 @@ from pathlib import Path
 import jobs
 from jobs.command import BAD_INPUT, SUCCESS, coloured, exit_status
 from jobs.completion import ASKED, SHELLS, complete, script
-from pipeline.config.reading import EXIT_STATUS
+from pipeline.config.command_line import EXIT_STATUS
 
 _NOT_JOBS = {"cli", "command", "completion", "hooks", "logs", "notices", "stderr_lines"}
 _USAGE = "usage: linescore VERB [--config FILE] [--json] [KEY=VALUE ...]"

@@ -72,7 +72,8 @@ def load_thresholds(source: str | Path | Mapping[str, Any] | Bundle | None) -> T
         return Thresholds.from_table(dict(source))
     with storage.errors_for(str(source), "thresholds"):
         content = storage.read_bytes(str(source))
-    return Thresholds.from_table(read_json(content, Where(str(source))), str(source))
+    table = read_json(content, Where(str(source)), "table of thresholds")
+    return Thresholds.from_table(table, str(source))
 
 
 def decide(

@@ -7,12 +7,13 @@ from pipeline.config.archive import (
     NearDuplicatesConfig,
     SplitConfig,
 )
+from pipeline.config.command_line import parse
 from pipeline.config.demo import DemoConfig
 from pipeline.config.evaluation import EvaluateConfig, HoldoutConfig
 from pipeline.config.housekeeping import RunsConfig, parse_runs
 from pipeline.config.inspection import AppConfig
 from pipeline.config.monitoring import DriftLimitsConfig, MonitorConfig
-from pipeline.config.reading import checked, load, parse
+from pipeline.config.reading import checked, load
 from pipeline.config.scoring import (
     BackboneConfig,
     CalibrateConfig,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.reading import parse
+from pipeline.config.command_line import parse
 from pipeline.config.sections import RunId, S3Config, Section
 
 _RULES = ("keep_last", "keep_days", "unfinished_days")

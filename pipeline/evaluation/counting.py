@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.evaluation.alike import AlikeOf, alike
 from pipeline.evaluation.groups import Codes, Group, Grouping, Sides
 from pipeline.evaluation.overlap import OverlapOf, overlaps
 from pipeline.evaluation.table import ScoredTable
@@ -113,11 +114,13 @@ class Way:
         count: counts of rules.
         grouping: the groups of its rows.
         overlaps: how many of its rows are of given images.
+        alike: which of a run's images are near-duplicates of given ones.
     """
 
     count: Counter = scanned
     grouping: GroupingOf = Grouping.of
     overlaps: OverlapOf = overlaps
+    alike: AlikeOf = alike
 
 
 SCAN = Way()

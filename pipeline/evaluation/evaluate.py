@@ -126,7 +126,7 @@ def evaluated(
     found = tuple(resolved(policies, parts, known, table))
     counted = outcomes(found, table, grouping, config.memory_mb << 20, way.count)
     read = scores_read(policies) | {*(config.scores or ())}
-    seen = seen_images(table, storage.absolute(config.store), known, read)
+    seen = seen_images(table, storage.absolute(config.store), known, read, way.alike)
     among = way.overlaps(table, sides, seen.ids)
     done = standing(seen, among, rows, config.roles or (), calibrated=known.calibrated)
     says = "; ".join([sides.says, *done])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Group:
     """Rows that are counted together.
 
     Attributes:
-        category: their category; None: they have none.
+        category: their category; None: they have none, which may stand as an empty text too.
         defect_type: their true type; None: not known.
         is_defect: their label; None: nobody knows.
         side: of the hold-out; empty: there is none.
@@ -122,12 +123,18 @@ class Grouping:
         cls, counts: Mapping[Group | None, int], sides: Sides, *, types: bool = True
     ) -> Grouping:
         """The same from what `group_counts` found, in one table or added over several."""
-        groups = sorted((group for group in counts if group is not None), key=_sortable)
+        merged: Counter[Group] = Counter()
+        for group, count in counts.items():
+            if group is not None:
+                merged[replace(group, category=group.category or None)] += count
+        groups = sorted(merged, key=_sortable)
         words = (
             dict.fromkeys([None, *(group.category for group in groups)]),
             dict.fromkeys([None, *(group.defect_type for group in groups)]),
         )
         vocabularies = (_numbered(words[0]), _numbered(words[1]))
+        # Tables that went through CSV have an empty text where others have null.
+        vocabularies[0].words[""] = vocabularies[0].words[None]
         numbers = {
             (
                 vocabularies[0].words[group.category],
@@ -137,7 +144,7 @@ class Grouping:
             ): place
             for place, group in enumerate(groups)
         }
-        found = np.array([counts[group] for group in groups], np.int64)
+        found = np.array([merged[group] for group in groups], np.int64)
         return cls(tuple(groups), found, counts.get(None, 0), sides, types, vocabularies, numbers)
 
     @property

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.evaluation.alike import alike
 from pipeline.evaluation.counting import Counting, Way, engine_rows
 from pipeline.evaluation.groups import Codes, Group, Grouping, Sides, group_counts
 from pipeline.evaluation.overlap import Ids, overlaps
 from pipeline.evaluation.table import ScoredTable
 from pipeline.policy.cube import Cells, Grid, Layout, cells, counts, merge
 from pipeline.tables import storage
+from pipeline.tables.runs import load_published
 
 # Of how cells are counted: what an older one kept is counted anew.
 _COUNTING = "1"
@@ -68,7 +71,7 @@ class KeptCells:
     @property
     def way(self) -> Way:
         """To count with."""
-        return Way(self.count, self.grouping, self.overlaps)
+        return Way(self.count, self.grouping, self.overlaps, _alike)
 
     def grouping(self, table: ScoredTable, sides: Sides, *, types: bool = True) -> Grouping:
         """The groups of all files, as `Grouping.of`."""
@@ -81,7 +84,7 @@ class KeptCells:
     def overlaps(self, table: ScoredTable, sides: Sides, ids: Ids) -> dict[str, Codes]:
         """How many rows of all files are of given images, as `overlap.overlaps`."""
         found = {what: np.zeros(len(sides.names), np.int64) for what in ids}
-        name = _name_of_overlaps(sides, ids)
+        name = _name_of_ids(sides.identity, ids)
         for number in range(len(table.uris) if ids else 0):
             for what, rows in _overlaps(table, number, sides, ids, name).items():
                 found[what] += np.array(rows, np.int64)
@@ -162,9 +165,28 @@ def _overlaps(
     return told
 
 
-def _name_of_overlaps(sides: Sides, ids: Ids) -> str:
+def _alike(
+    table: ScoredTable, store: str, run_id: str, ids: Ids
+) -> dict[str, npt.NDArray[np.int64]] | None:
+    """As `alike.alike`, from what was kept or from the run's groups."""
+    folders = [folder for run, folder in table.runs if run == run_id]
+    if not folders:
+        return alike(table, store, run_id, ids)
+    # Its other tables too may be others, where a run was published anew.
+    whole = repr((folders, load_published(store, run_id).get("finished_at")))
+    file = storage.join(folders[0], f"alike-{_name_of_ids(whole, ids)}.json")
+    if storage.exists(file):
+        kept: dict[str, list[int]] = storage.read_json(file)
+        return {what: np.array(images, np.int64) for what, images in kept.items()}
+    found = alike(table, store, run_id, ids)
+    if found is not None:
+        storage.write_json(file, {what: images.tolist() for what, images in found.items()})
+    return found
+
+
+def _name_of_ids(identity: str, ids: Ids) -> str:
     """Equal names: the same rows take part, and the same images are looked for."""
-    found = hashlib.sha256(repr((_COUNTING, sides.identity)).encode())
+    found = hashlib.sha256(repr((_COUNTING, identity)).encode())
     for what, known in sorted(ids.items()):
         found.update(f"\0{what} {len(known)}\0".encode() + known.tobytes())
     return found.hexdigest()[:32]

@@ -153,7 +153,7 @@ def referenced(policy: Policy) -> set[str]:
 def _json(uri: str) -> Any:
     with storage.errors_for(uri, "thresholds"):
         content = storage.read_bytes(uri)
-    return read_json(content, Where(f"thresholds: {uri}"))
+    return read_json(content, Where(f"thresholds: {uri}"), "table of thresholds")
 
 
 def resolved(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError
+from pipeline.evaluation.alike import AlikeOf, alike
 from pipeline.evaluation.groups import Codes
 from pipeline.evaluation.overlap import Ids
 from pipeline.evaluation.policies import KnownThresholds
@@ -70,15 +71,22 @@ def scores_read(policies: Iterable[Policy]) -> set[str]:
 
 
 def seen_images(
-    table: ScoredTable, store: str, known: KnownThresholds, scores: Iterable[str]
+    table: ScoredTable,
+    store: str,
+    known: KnownThresholds,
+    scores: Iterable[str],
+    alike_of: AlikeOf = alike,
 ) -> Seen:
     """The images that trained the models of some scores, and those that chose the thresholds.
+
+    Beside them stand their near-duplicates, as far as the groups of the runs tell.
 
     Args:
         table: of runs; of another one nothing is known, since only linescore's ids are of contents.
         store: of the runs.
         known: where thresholds come from.
         scores: that are judged.
+        alike_of: how near-duplicates are looked up.
     """
     if not table.runs:
         return Seen({}, looked_up=False)
@@ -101,7 +109,34 @@ def seen_images(
             unknown.append(f"whether they {CHOSE} is not known: {found}")
         else:
             ids[CHOSE] = found
-    return Seen(ids, tuple(unknown))
+    more, doubtful = _near_duplicates(table, store, ids, alike_of)
+    return Seen(ids | more, (*unknown, *doubtful))
+
+
+def _near_duplicates(
+    table: ScoredTable, store: str, ids: Ids, alike_of: AlikeOf
+) -> tuple[dict[str, Codes], list[str]]:
+    """By what the images did that they are alike to; and of which runs nobody knows, in words."""
+    if not any(len(known) for known in ids.values()):
+        return {}, []
+    parts: dict[str, list[Codes]] = {}
+    doubtful = []
+    for run_id in table.origin["runs"]:
+        found = alike_of(table, store, run_id, ids)
+        if found is None:
+            doubtful.append(run_id)
+        for what, images in (found or {}).items():
+            parts.setdefault(f"are near-duplicates of images that {what}", []).append(images)
+    more = {what: np.unique(np.concatenate(each)) for what, each in parts.items()}
+    if not doubtful:
+        return more, []
+    others = f" and {len(doubtful) - 1} other runs" if len(doubtful) > 1 else ""
+    says = (
+        "whether they are near-duplicates of images that trained or chose is not known: images of "
+        f"{doubtful[0]}{others} were left to earlier runs, and the manifest that says which are "
+        "alike can't be read as it was"
+    )
+    return more, [says]
 
 
 def _training(table: ScoredTable, store: str, known: KnownThresholds) -> Training | None:

@@ -79,16 +79,20 @@ def calibration_rows(store: str, run_id: str) -> CalibrationRows:
     _require_good(normals, run_id)
     columns = tuple(name for name in MODEL_OF if scores.column(name).null_count < len(scores))
     everything = rows.select(["image_id", "group_id", "category"])
-    manifest, doubt = _where_images_were_left(store, run_id)
+    manifest, doubt = groups_where_images_were_left(store, run_id)
     return CalibrationRows(
         run_id, parts[VALIDATION], normals, everything, columns, facts, manifest, doubt
     )
 
 
-def _where_images_were_left(store: str, run_id: str) -> tuple[pa.Table | None, str | None]:
+def groups_where_images_were_left(store: str, run_id: str) -> tuple[pa.Table | None, str | None]:
     """Groups of a run that left images to earlier runs: its manifest's, or why they aren't known.
 
     The earlier runs' rows don't tell them: a split since then made other groups.
+
+    Returns:
+        image_id and group_id of all images of the manifest, or None and why; twice None: it left
+        no image.
     """
     published = load_published(store, run_id)
     # Older records have no number, only the runs.

@@ -156,6 +156,7 @@ def test_what_cannot_be_decided_is_told_with_the_way_out(tmp_path: Path) -> None
         load_policy(tmp_path / "none.json")
     with pytest.raises(InputError, match=r"thresholds: .*none\.json"):
         load_thresholds(tmp_path / "none.json")
-    (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
-        load_thresholds(tmp_path / "bad.json")
+    for content, says in (("{", "is not JSON"), (" " * 1_000_001, "a table of thresholds has at")):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(InputError, match=says):
+            load_thresholds(tmp_path / "bad.json")

@@ -48,6 +48,18 @@ def test_rows_need_no_more_than_a_category_a_label_and_a_score() -> None:
     assert compare_drift(first, moved).verdict == "drift"
 
 
+@pytest.mark.parametrize("strange", [2, -1, 300])
+@pytest.mark.parametrize("good_only", [True, False])
+def test_a_label_that_is_neither_good_nor_a_defect_is_refused(
+    strange: int, good_only: bool
+) -> None:
+    columns = ["category", "is_defect", "anomaly_score"]
+    first, night = (images(seed, is_defect=0)[columns] for seed in (1, 2))
+    night.loc[7, "is_defect"] = strange
+    with pytest.raises(InputError, match=f"columns.is_defect: {strange}: is no label; 1 for a de"):
+        compare_drift(first, night, good_only=good_only)
+
+
 def test_formats_and_sizes_are_compared_where_both_sides_have_them() -> None:
     first, night = (images(seed).assign(is_defect=False) for seed in (1, 2))
     found = compare_drift(first, night.assign(format="JPEG"))

@@ -65,6 +65,15 @@ def retyped(name: str, kind: pa.DataType, values: list[Any], column: str = "") -
     return change
 
 
+def sweep_of(content: str) -> Change:
+    def change(bench: Bench) -> dict[str, Any]:
+        file = bench.folder / "sweep.json"
+        file.write_text(content)
+        return {"sweep": str(file), "policies": None}
+
+    return change
+
+
 def two_of_one_name(bench: Bench) -> None:
     document = bench.policy("p", at_least("a", 5))
     (bench.policies / "other.json").write_text(json.dumps(document))
@@ -116,6 +125,14 @@ CASES = {
     ),
     "thresholds that are nested without end": Case(
         thresholds('{"low": ' + "[" * 100_000), ("t.json", "is nested without end")
+    ),
+    "thresholds beyond a file's length": Case(
+        thresholds(" " * 1_000_001),
+        ("t.json", "1,000,001 characters; a table of thresholds has at most 1,000,000"),
+    ),
+    "a sweep beyond a file's length": Case(
+        sweep_of(" " * 1_000_001),
+        ("sweep.json", "1,000,001 characters; a sweep has at most 1,000,000"),
     ),
     "an empty table": Case(put(), ("table.parquet", "has no rows")),
     "a label that is 2": Case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 
 from tests.evaluation.reference import exact, score_interval
@@ -90,6 +91,19 @@ def test_of_one_kind_the_other_ones_rates_are_null(
     assert quality.auroc.isna().all()
     assert quality.average_precision.isna().all()
     assert set(quality.good + quality.defects) == {3}
+
+
+def test_an_empty_category_is_none_as_null_is(bench: Bench) -> None:
+    """No figure tells the two apart: a table that went through CSV may have both."""
+    bench.policy("p", at_least("a", 5))
+    found = []
+    for nothing in ("", None):
+        rows = [row(n, n % 2 == 0, n, category=(nothing, None, "tile")[n % 3]) for n in range(30)]
+        bench.put(rows, SCHEMA)
+        bench.evaluate(html=True)
+        found.append([bench.read(name) for name in ("figures", "quality", "histograms")])
+    for mixed, plain in zip(*found, strict=True):
+        pd.testing.assert_frame_equal(mixed, plain)
 
 
 def test_rows_without_a_label_have_a_flagged_rate_of_their_own(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from pipeline.config import CalibrateConfig
@@ -13,7 +14,9 @@ from pipeline.errors import InputError
 from pipeline.scoring.bundle import TRAINED_ON_FILES, open_bundle
 from pipeline.scoring.calibrate import run_calibrate
 from pipeline.tables import storage
+from pipeline.tables.manifest import open_manifest
 from pipeline.tables.runs import RunPlaces
+from pipeline.tables.schemas import MANIFEST
 from tests.evaluation.tables import Bench, at_least
 from tests.scoring.runs import FIT_IDS, image_rows, make_bundle, make_run, usual_rows
 
@@ -139,6 +142,111 @@ def test_files_that_were_looked_through_are_not_read_again(
     make_run(str(bench.store), make_bundle(str(bench.store), {"classifier": [400]}), ROWS)
     bench.policy("logit", at_least("defect_logit", 1))
     assert "in-sample: 1 of 25" in measured_on(bench, keep_cells=True)
+
+
+def alike(ids: list[int], group: int) -> list[dict[str, Any]]:
+    """`ROWS`, some of them in one group."""
+    return [one | ({"group_id": group} if one["image_id"] in ids else {}) for one in ROWS]
+
+
+ALIKE = "3 of 25 rows are near-duplicates of images that trained the classifier"
+
+
+def test_near_duplicates_of_what_was_seen_are_in_sample_too(bench: Bench) -> None:
+    bundle = calibrated(bench, TEST_IDS[:4])
+    store = str(bench.store)
+    # Three tests show the part of one that the classifier has seen, one that of a validated image.
+    grouped = alike([*TEST_IDS[3:7]], 77)
+    grouped = [one | ({"group_id": 100} if one["image_id"] == 1409 else {}) for one in grouped]
+    # Another run may call another part so.
+    other = image_rows(9000, 5, "test", False, group_id=77)
+    for run_id, rows in (("u", grouped), ("v", other)):
+        make_run(store, bundle, rows, run_id=run_id)
+    bench.policy("logit", LOGIT)
+    says = measured_on(bench, run_id="u")
+    assert "in-sample: 4 of 25 rows trained the classifier" in says
+    assert f"in-sample: {ALIKE}" in says
+    assert "in-sample: 1 of 25 rows are near-duplicates of images that chose the thr" in says
+    both = measured_on(bench, run_id=["u", "v"])
+    assert f"in-sample: {ALIKE.replace('25', '30')}" in both
+    # Where no row says which are alike nobody is taken to be.
+    make_run(store, bundle, [one | {"group_id": None} for one in ROWS], run_id="w")
+    assert "near-duplicates" not in measured_on(bench, run_id="w")
+    # An image that failed tells its group all the same.
+    failed = [
+        {name: one[name] for name in ("image_id", "uri", "category", "role", "group_id")}
+        for one in grouped
+        if one["image_id"] == TEST_IDS[3]
+    ]
+    failed = [one | {"error_type": "truncated", "error_message": "short"} for one in failed]
+    scored = [one for one in grouped if one["image_id"] != TEST_IDS[3]]
+    make_run(store, bundle, scored, failed, run_id="x")
+    assert f"in-sample: {ALIKE.replace('25', '24')}" in measured_on(bench, run_id="x")
+
+
+def test_near_duplicates_of_images_that_were_left_to_earlier_runs(bench: Bench) -> None:
+    bundle = calibrated(bench, TEST_IDS[:4])
+    store = str(bench.store)
+    grouped = alike([*TEST_IDS[3:7]], 77)
+    manifest = pa.table({f.name: [one.get(f.name) for one in grouped] for f in MANIFEST}, MANIFEST)
+    place = f"{store}/manifests/all.parquet"
+    storage.write_bytes(place, storage.parquet_bytes(manifest))
+    night = [one for one in grouped if one["image_id"] in TEST_IDS[4:]]
+    make_run(store, bundle, night, run_id="u")
+    published = RunPlaces(store, "u").published
+    facts = {"skipped": 200, "manifest_digest": open_manifest(place).digest}
+    storage.write_json(published, storage.read_json(published) | facts)
+    storage.write_json(RunPlaces(store, "u").record, {"config": {"manifest": place}})
+    bench.policy("logit", LOGIT)
+    says = measured_on(bench, run_id="u")
+    assert "in-sample: 3 of 16 rows are near-duplicates of images that trained the cl" in says
+    storage.remove(place)
+    says = measured_on(bench, run_id="u")
+    assert "images that trained or chose is not known: images of u were left to earlier" in says
+    assert "no model behind these scores" not in says
+    # What was found out before stays true.
+    storage.write_bytes(place, storage.parquet_bytes(manifest))
+    kept = measured_on(bench, run_id="u", keep_cells=True)
+    storage.remove(place)
+    assert "in-sample: 3 of 16 rows are near" in kept
+    assert measured_on(bench, run_id="u", keep_cells=True) == kept
+
+
+def test_groups_that_were_looked_through_are_not_read_again(bench: Bench) -> None:
+    bundle = calibrated(bench, TEST_IDS[:4])
+    make_run(str(bench.store), bundle, alike(TEST_IDS[3:7], 77), run_id="u")
+    bench.policy("logit", LOGIT)
+    plain = measured_on(bench, run_id="u")
+    assert measured_on(bench, run_id="u", keep_cells=True) == plain
+    (kept,) = (bench.store / "cells").rglob("alike-*.json")
+    told = storage.read_json(str(kept))
+    assert told["trained the classifier"] == TEST_IDS[4:7]
+    storage.write_json(str(kept), {name: [] for name in told})
+    assert "near-duplicates" not in measured_on(bench, run_id="u", keep_cells=True)
+
+
+def test_near_duplicates_of_what_was_seen_certify_nothing(bench: Bench) -> None:
+    seen = TEST_IDS[:10]
+    bundle = calibrated(bench, seen)
+    # Each shows a part that another one shows too; those that were seen neither choose nor judge.
+    grouped = [
+        one
+        | ({"group_id": one["image_id"] % 1000} if one["image_id"] in TEST_IDS else {})
+        | ({"role": "validation"} if one["image_id"] in seen else {})
+        for one in ROWS
+    ]
+    make_run(str(bench.store), bundle, grouped, run_id="u")
+    template = {"policy": "v1", "name": "p", "decide": at_least("defect_logit", {"var": "x"})}
+    grid = {"x": {"values": [-1, 0, 1]}}
+    file = bench.folder / "sweep.json"
+    file.write_text(json.dumps({"sweep": "v1", "template": template, "variables": grid}))
+    changes = {"table": None, "run_id": "u", "policies": None, "sweep": str(file)}
+    changes["holdout"] = {"by": "group"}
+    warnings = "\n".join(bench.evaluate(**changes)["sweep"]["warnings"])
+    assert "rows are near-duplicates of images that trained the classifier" in warnings
+    assert "rows trained" not in warnings
+    with pytest.raises(InputError, match="rows that would certify are near-duplicates of images t"):
+        bench.evaluate(**changes, guarantee="fnr<=0.5@0.9")
 
 
 def test_a_sweep_warns_of_judges_that_a_model_has_seen(bench: Bench) -> None:

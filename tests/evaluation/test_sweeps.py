@@ -217,6 +217,48 @@ def test_rows_without_a_category_keep_their_own_threshold_in_the_file(
     assert choice["categories"] == ["", "bolt", "tile"]
 
 
+def test_a_category_called_var_keeps_its_override_in_the_file(bench: Bench) -> None:
+    """The word marks a variable only where a name stands behind it."""
+    table = rows()
+    table["category"] = table["category"].replace("bolt", "var")
+    put(bench, table)
+    template = {
+        "policy": "v1",
+        "name": "p",
+        "on_missing": "defect",
+        "decide": {"score": "a", "ge": {"var": "x"}},
+        "overrides": {"var": {"decide": {"score": "b", "ge": {"var": "y"}}}},
+    }
+    choice = run(bench, sweep(bench, template=template, choose={"budgets": ["fnr<=0.1"]}))["chosen"]
+    written = choice["document"]["policy"]
+    assert written["overrides"] == {"var": {"decide": {"score": "b", "ge": {"ref": "y"}}}}
+    require_same_as_a_file(bench, choice)
+
+
+@pytest.mark.parametrize("per_category", [False, True])
+def test_an_empty_category_is_none_as_null_is(bench: Bench, per_category: bool) -> None:
+    """Tables that went through CSV may have both; the two have one set of quantiles."""
+    table = rows()
+    kind = np.arange(len(table)) % 7 % 3
+    table["a"] += (kind > 1).astype(np.float32)
+    quantiles = {"score": "a", "of": "all", "num": 40, "per_category": True}
+    file = sweep(
+        bench,
+        template={"policy": "v1", "name": "p", "decide": {"score": "a", "ge": {"var": "x"}}},
+        variables={"x": {"quantiles": quantiles}},
+        choose={"budgets": ["fnr<=0.1"], "per_category": per_category},
+    )
+    choices = []
+    for nothing in ("", None):
+        table["category"] = np.array([None, nothing, "tile"], object)[kind]
+        put(bench, table)
+        choices.append(run(bench, file)["chosen"])
+    mixed, plain = choices
+    assert mixed == plain
+    assert mixed["document"]["thresholds"]["x"].keys() == {"", "tile"}
+    require_same_as_a_file(bench, mixed)
+
+
 def test_a_variable_called_as_a_threshold_of_its_template_is_refused(bench: Bench) -> None:
     """The chosen policy as a file names both: one of them would get the other's number."""
     put(bench, rows())

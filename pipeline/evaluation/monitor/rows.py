@@ -15,6 +15,7 @@ from pipeline.evaluation.groups import Columns, Sides
 from pipeline.evaluation.monitor.sketch import Category
 from pipeline.evaluation.sides import NO_ROLE, judging, role_counts
 from pipeline.evaluation.table import ScoredTable
+from pipeline.tables.labels import truth_codes
 from pipeline.tables.roles import FIT, ROLES
 
 NO_GROUP = np.int64(-1)
@@ -44,7 +45,7 @@ class Chosen:
         if self.sides.side_of is not None:
             kept &= self.sides.side_of(columns) >= 0
         if self.good_only:
-            kept &= _labels(is_defect) != 1
+            kept &= truth_codes(is_defect) != 1
         return kept
 
 
@@ -105,7 +106,7 @@ def slices(
                 category,
                 _whole(columns["image_id"].take(taken)),
                 _whole(columns["group_id"].take(taken)),
-                _labels(columns["is_defect"].take(taken)),
+                truth_codes(columns["is_defect"].take(taken)),
                 {name: numbers(columns[name].take(taken)) for name in names},
                 {name: columns[name].take(taken) for name in there},
             )
@@ -125,7 +126,3 @@ def _whole(column: pa.Array) -> npt.NDArray[np.int64]:
     filled = pc.fill_null(column.cast(pa.int64()), int(NO_GROUP))
     values: npt.NDArray[np.int64] = filled.to_numpy(zero_copy_only=False)
     return values
-
-
-def _labels(column: pa.Array) -> npt.NDArray[np.int64]:
-    return _whole(column.cast(pa.int8()))

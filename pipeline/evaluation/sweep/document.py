@@ -63,7 +63,7 @@ def read_sweep(uri: str) -> SweepFile:
     """
     with storage.errors_for(uri, "sweep"):
         content = storage.read_bytes(uri)
-    document = read_json(content, Where(uri))
+    document = read_json(content, Where(uri), "sweep")
     if not isinstance(document, dict):
         raise InputError(f"sweep: {uri}: holds no object; a sweep is one")
     choosing = _choosing(document.pop(_CHOOSE, {}))

@@ -82,7 +82,8 @@ def run_sweep(
         require_without_a_say(guarantee, had_a_say)
     grouping = way.grouping(table, sides, types=_keep_types(file))
     require_rows(table, int(grouping.counts.sum()))
-    seen = seen_images(table, storage.absolute(config.store), known, scores_read(file.policies))
+    store, read = storage.absolute(config.store), scores_read(file.policies)
+    seen = seen_images(table, store, known, read, way.alike)
     found, judging = _judges_among(way.overlaps(table, sides, seen.ids), grouping)
     if guarantee is not None:
         require_unseen(guarantee, found, judging)
@@ -258,7 +259,8 @@ def _of(value: float | Mapping[str, float], category: str) -> float:
 def _referring(node: Any) -> Any:
     """A document whose variables are references by the same name."""
     if isinstance(node, dict):
-        if set(node) == {"var"}:
+        # A category may be called so too: then a rule stands behind it.
+        if set(node) == {"var"} and isinstance(node["var"], str):
             return {"ref": node["var"]}
         return {key: _referring(value) for key, value in node.items()}
     return [_referring(value) for value in node] if isinstance(node, list) else node

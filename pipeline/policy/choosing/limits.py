@@ -37,7 +37,7 @@ class Limit:
     @property
     def says(self) -> str:
         """As people write it."""
-        return f"{self.rate}<={float(self.at_most):g}"
+        return f"{self.rate}<={_written(float(self.at_most))}"
 
     def hits(self, counts: Confusion) -> Ints:
         """What the limit counts, in images."""
@@ -74,7 +74,7 @@ class Guarantee:
     @property
     def says(self) -> str:
         """As people write it."""
-        return f"{self.limit.says}@{self.confidence:g}"
+        return f"{self.limit.says}@{_written(self.confidence)}"
 
     @property
     def error(self) -> float:
@@ -136,6 +136,11 @@ def parse_guarantee(text: object, field: str) -> Guarantee:
                 "nothing can be certified for; write a number further from it"
             )
     return Guarantee(Limit(rate, Fraction(found[2])), float(found[3]))
+
+
+def _written(number: float) -> str:
+    """All digits that tell it from its neighbours: rounded, 0.9999999 would read 1."""
+    return repr(number).removesuffix(".0")
 
 
 def _rate(name: str, known: Iterable[str], field: str) -> str:

@@ -11,15 +11,20 @@ from pipeline.policy.language.where import Where, shown
 MAX_CHARACTERS = 1_000_000
 
 
-def read_json(text: str | bytes, where: Where) -> Any:
+def read_json(text: str | bytes, where: Where, what: str = "policy") -> Any:
     """A JSON text's value; no key stands twice in an object. Numbers outside float64 are infinite.
+
+    Args:
+        text: of UTF-8 where it is bytes.
+        where: it stands.
+        what: it is meant to be, for errors.
 
     Raises:
         InputError: not JSON in UTF-8, too long, nested without end, or a key given twice.
     """
     if len(text) > MAX_CHARACTERS:
         raise where.error(
-            f"has {len(text):,} characters; a policy has at most {MAX_CHARACTERS:,}: split it"
+            f"has {len(text):,} characters; a {what} has at most {MAX_CHARACTERS:,}: split it"
         )
 
     def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -34,7 +39,7 @@ def read_json(text: str | bytes, where: Where) -> Any:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return json.loads(decoded, object_pairs_hook=as_object, parse_int=_whole)
     except RecursionError:
-        raise where.error("is nested without end; no rule needs that") from None
+        raise where.error(f"is nested without end; no {what} needs that") from None
     except UnicodeDecodeError as error:
         raise where.error(f"is not UTF-8: {error}") from None
     except json.JSONDecodeError as error:

@@ -201,6 +201,25 @@ def test_what_may_be_asked_for_is_answered_at_its_very_limits(share: str, confid
     assert (found.policy is None) == (found.needed > 50)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fnr<=0.01@0.95",
+        "fnr<=0.01@0.9999999",
+        "fnr<=0.9999999999999999@0.95",
+        "fpr<=0.1234567@0.9876543",
+        "fpr<=1e-12@1e-99",
+    ],
+)
+def test_a_guarantee_says_what_was_asked_for(text: str) -> None:
+    assert parse_guarantee(text, "--guarantee").says == text
+
+
+@pytest.mark.parametrize("text", ["fnr<=0", "fnr<=1", "fpr<=0.9999999", "review<=1e-07"])
+def test_a_budget_says_what_was_asked_for(text: str) -> None:
+    assert parse_budget(text, "budget").says == text
+
+
 def test_a_guarantee_is_read_as_written() -> None:
     found = parse_guarantee(" fpr <= 2e-2 @ .9 ", "--guarantee")
     assert (found.limit.rate, found.limit.at_most) == ("fpr", Fraction(1, 50))
