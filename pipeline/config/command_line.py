@@ -123,6 +123,11 @@ def _require_absolute(config: Section) -> None:
     """
     for name in _PLACES & type(config).model_fields.keys():
         place = getattr(config, name)
+        if place == "~" or place.startswith("~/"):
+            raise InputError(
+                f"{name}: {place}: is in a home folder, and a submitted job runs as another user, "
+                f"on another machine; give {name}= as an absolute path or an s3:// URI"
+            )
         if not os.path.isabs(place) and "://" not in place:  # noqa: PTH117
             raise InputError(
                 f"{name}: {place}: is relative, and a submitted job runs in a temporary copy of "

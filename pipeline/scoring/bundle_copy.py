@@ -71,7 +71,8 @@ class BundleCopy:
 def require_there(uri: str, files: Mapping[str, Any], field_name: str) -> None:
     """Looks for a remote bundle's files in the store's listing; fetches none.
 
-    Whoever may read and not list learns of it when a file is fetched.
+    Whoever may read and not list, or whose listing has no sizes, learns of it when a file is
+    fetched.
 
     Args:
         uri: the bundle's place.
@@ -91,7 +92,7 @@ def require_there(uri: str, files: Mapping[str, Any], field_name: str) -> None:
         found = listed.get(f"{path}/{name}")
         if found is None:
             raise gone(f"{uri}/{name}", field_name)
-        if found["size"] != entry["bytes"]:
+        if found.get("size") not in (None, entry["bytes"]):
             raise InputError(
                 f"{field_name}: {uri}/{name}: is damaged: {found['size']} bytes, where the bundle "
                 f"says {entry['bytes']}; fit again, or restore the bundle"

@@ -19,6 +19,9 @@ BLOCKS_A_TASK = 32
 _CUTTING_STAGE = "StreamingRepartition"
 # Pieces whose blocks may wait: one that is taken, and one that is cut meanwhile.
 _PIECES = 2
+# CPUs for each piece that is cut at the same time: such tasks ask for none, and would start a
+# process each while models load.
+_CPUS_A_PIECE = 8
 # Blocks that may wait for each CPU, on clusters where two pieces aren't enough for all.
 _BLOCKS_A_CPU = 4
 
@@ -34,11 +37,13 @@ class FewBlocksAhead(BackpressurePolicy):  # type: ignore[misc]
         """Whether the stage may be given a piece more."""
         if _CUTTING_STAGE not in op.name:
             return True
+        cpus = self._resource_manager.get_global_limits().cpu
+        if op.metrics.num_tasks_running >= max(1, cpus // _CPUS_A_PIECE):
+            return False
         # A piece of which few images are wanted gives few blocks, or none.
         blocks = op.metrics.average_num_outputs_per_task
         coming = op.metrics.num_tasks_running * (BLOCKS_A_TASK if blocks is None else blocks)
         waiting = self._topology[op].total_enqueued_output_blocks()
-        cpus = self._resource_manager.get_global_limits().cpu
         return bool(waiting + coming < max(_PIECES * BLOCKS_A_TASK, _BLOCKS_A_CPU * cpus))
 
 

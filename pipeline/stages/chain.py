@@ -25,6 +25,7 @@ from pipeline.tables.access import s3_access
 from pipeline.tables.manifest import pieces, read_piece
 
 _PIECE = "piece"
+Piece = tuple[int, int, int]
 # Of a task that cuts the manifest, asks earlier runs or commits: the processor is busy elsewhere.
 _NO_CPU = 0
 # Tasks that cut end as soon as they have cut: few of them run, as `cut_few_blocks_ahead` says.
@@ -38,6 +39,8 @@ _WAITING_TASKS = 6
 _WAITING_CPUS = 0.03
 # After so long without anything that moves, beside waiting for a store, something hangs.
 _STANDS_STILL_S = 1800.0
+# Images of the first blocks: a batch of the detector's, which takes longest.
+_FIRST_ROWS = 8
 # Where the store is local, a task that commits is a few milliseconds of a CPU.
 _CPUS_A_TASK = 16
 
@@ -91,10 +94,10 @@ def build_chain(
     first, so that little goes through the object store.
     """
     quiet()
-    remote = storage.is_remote(plan.manifest)
+    at_once = _at_once(remote=storage.is_remote(commit_settings.get("run_folder", "")))
     # Many small tasks: one for the whole file, as Ray Data's own reader is, would hold its CPU
     # until the last row is taken.
-    places = pieces(plan.manifest, BLOCKS_A_TASK * plan.block_rows)
+    places = _with_small_first(pieces(plan.manifest, BLOCKS_A_TASK * plan.block_rows), plan)
     rows = ray.data.from_arrow([pa.table({_PIECE: [list(place)]}) for place in places])
     rows = rows.map_batches(
         _Selection(plan.manifest, plan.wanted),
@@ -108,7 +111,7 @@ def build_chain(
             batch_format="pyarrow",
             batch_size=None,
             num_cpus=_NO_CPU,
-            compute=TaskPoolStrategy(size=_at_once(remote)),
+            compute=TaskPoolStrategy(size=at_once),
         )
     rows = _cut(rows, plan.block_rows)
     far = _images_are_remote(plan.manifest, places)
@@ -133,13 +136,15 @@ def build_chain(
             max_task_retries=ACTOR_TASK_RETRIES,
             **_resources(pool.plan),
         )
+        if plan.wanted is None:
+            _take_blocks_of(rows, _first_rows(plan))
     commits = rows.map_batches(
         commit,
         fn_kwargs=commit_settings,
         batch_format="pyarrow",
         batch_size=plan.commit_rows,
         num_cpus=_NO_CPU,
-        compute=TaskPoolStrategy(size=_at_once(remote)),
+        compute=TaskPoolStrategy(size=at_once),
         max_retries=TASK_RETRIES,
     )
     cut_few_blocks_ahead(commits.context)
@@ -155,6 +160,36 @@ def _cut(rows: Dataset, size: int) -> Dataset:
     return cut
 
 
+def _with_small_first(places: list[Piece], plan: ChainPlan) -> list[Piece]:
+    """The pieces, the first of them cut so that each actor begins with a block of few images.
+
+    Its whole block would take it several seconds. Where a manifest is restricted, pieces have few
+    images anyway, of which Ray Data makes whole blocks.
+    """
+    if plan.wanted is not None:
+        return places
+    size, actors = _first_rows(plan), max((pool.plan.size for pool in plan.pools), default=1)
+    (group, start, count), *others = places or [(0, 0, 0)]
+    small = min(actors, count // size)
+    first = [(group, start + size * number, size) for number in range(small)]
+    if count > size * small:
+        first.append((group, start + size * small, count - size * small))
+    return first + others
+
+
+def _first_rows(plan: ChainPlan) -> int:
+    return min(plan.block_rows, _FIRST_ROWS)
+
+
+def _take_blocks_of(rows: Dataset, least: int) -> None:
+    """Lets a pool's actors take blocks of so many rows; smaller ones are joined.
+
+    By itself Ray Data joins what is smaller than a batch, and the first blocks would wait for
+    others. It has no public way to say it.
+    """
+    object.__setattr__(rows._logical_plan.dag, "min_rows_per_bundled_input", least)
+
+
 def _pool_of(size: int) -> ActorPoolStrategy:
     """Actors that do one thing at a time, in their main thread.
 
@@ -164,7 +199,7 @@ def _pool_of(size: int) -> ActorPoolStrategy:
     return ActorPoolStrategy(size=size, enable_true_multi_threading=True)
 
 
-def _images_are_remote(manifest: str, places: Sequence[tuple[int, int, int]]) -> bool:
+def _images_are_remote(manifest: str, places: Sequence[Piece]) -> bool:
     """Whether images of a manifest, by its pieces, lie elsewhere than on the machines' disks.
 
     The manifest's own place doesn't say it: a store and the archive may lie apart.

@@ -40,6 +40,8 @@ _LEAST_CPUS = 2
 # core. Kept ones keep their memory as well, no more than they had at work. For Ray's own processes,
 # in milliseconds.
 KEEP_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "300000")
+# Ray sends statistics of its use to its makers unless it is told not to: nobody was asked here.
+TELL_NOBODY = ("RAY_USAGE_STATS_ENABLED", "0")
 # Sums of shares are compared with this tolerance: what floating point leaves.
 _TOLERANCE = 1e-6
 # Shares are rounded down to this, the resolution in which they are shown.
@@ -86,6 +88,7 @@ def connected(config: RayConfig) -> Iterator[None]:
     else:
         cpus = config.num_cpus or max(_LEAST_CPUS, os.cpu_count() or 1)
         os.environ.setdefault(*KEEP_WORKERS)
+        os.environ.setdefault(*TELL_NOBODY)
         ours = local_ray(cpus, **options)
     with ours, grown(config):
         yield

@@ -39,7 +39,7 @@ from pipeline.stages.worker_errors import driver_errors
 from pipeline.tables import storage
 from pipeline.tables.ledger import DamagedPartError, drop_commit, read_commits, remove_work
 from pipeline.tables.lock import RunLock, locked
-from pipeline.tables.lookup import DamagedTableError
+from pipeline.tables.lookup import DamagedTableError, forget_listed_ids
 from pipeline.tables.runs import note_attempt, start_or_continue
 from pipeline.tables.tally import Tally
 
@@ -262,6 +262,7 @@ def _commit_rest(
         _distance_threads(work.config, plans),
     )
     take_pieces(taking, plan, rest, progress)
+    forget_listed_ids()
     outage = OutageGuard(_computed(plan), work.config.max_unreachable)
     for models, chosen in chains(plan, rest):
         given = GivenColumns(taking, plan, chosen) if models != work.models else None

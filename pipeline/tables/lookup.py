@@ -187,6 +187,11 @@ def _listed(uri: str, state: tuple[int, int]) -> np.ndarray:
     return ids
 
 
+def forget_listed_ids() -> None:
+    """Gives back what `listed_ids` keeps, eight bytes an image, when nobody asks again."""
+    _listed.cache_clear()
+
+
 @contextmanager
 def opened(uri: str) -> Iterator[pq.ParquetFile]:
     """A Parquet file to be read in order; a remote one is fetched ahead, in large pieces."""

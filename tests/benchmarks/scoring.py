@@ -77,7 +77,7 @@ def _uris(manifest: str) -> tuple[str, ...]:
     return tuple(pq.read_table(manifest, columns=["uri"])["uri"].to_pylist())
 
 
-def fit(found: Plant, letterboxed: int, precision: str) -> str:
+def fit(found: Plant, letterboxed: int, precision: str, detector_batch: int = BATCH) -> str:
     """A bundle of full-size networks with seeded weights."""
     models = found.store / "models"
     if not models.exists():
@@ -98,7 +98,7 @@ def fit(found: Plant, letterboxed: int, precision: str) -> str:
         "detector.weights": detector,
         "detector.trusted": "true",
         "detector.image_size": letterboxed,
-        "detector.batch_size": BATCH,
+        "detector.batch_size": detector_batch,
         "precision": precision,
         "run_id": f"fit-{letterboxed}-{precision}",
     }

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from tests.benchmarks.apart import result_of
 from tests.benchmarks.bare_images import Task
-from tests.benchmarks.scoring import BATCH, SQUARE, fit, plant
+from tests.benchmarks.scoring import SQUARE, fit, plant
+
+# Images of a run's first block, whatever its blocks: the detector's batch, as it is by itself. The
+# bare chain has them in all blocks, and a commit comes behind each.
+_FIRST = 8
 
 # Run in a process of its own, so that nothing is loaded yet.
 _PROBE = """
@@ -73,8 +77,8 @@ def measure(turns: int, letterboxed: int = 640, precision: str = "float32") -> S
     own, bare = [], []
     with tempfile.TemporaryDirectory(prefix="linescore-bench-") as name:
         made = plant(Path(name), 64, 1024, "jpeg")
-        bundle = fit(made, letterboxed, precision)
-        task = Task(list(made.files), bundle, SQUARE, letterboxed, BATCH, 1, 0, precision, "part")
+        bundle = fit(made, letterboxed, precision, _FIRST)
+        task = Task(list(made.files), bundle, SQUARE, letterboxed, _FIRST, 1, 0, precision, "part")
         for turn in range(turns):
             settings = {
                 "manifest": made.manifest,
@@ -82,8 +86,7 @@ def measure(turns: int, letterboxed: int = 640, precision: str = "float32") -> S
                 "store": str(made.store),
                 "run_id": f"start-{turn}",
                 "reuse": False,
-                "block_rows": BATCH,
-                "commit_rows": BATCH,
+                "commit_rows": _FIRST,
             }
             own.append(_marks("-c", _PROBE, environment={"CONFIG": json.dumps(settings)}))
             bare.append(_marks("-m", "tests.benchmarks.bare_start", given=asdict(task))["seconds"])

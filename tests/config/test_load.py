@@ -241,17 +241,19 @@ def test_a_submitted_job_takes_places_that_every_node_finds(
     assert config.store == place
 
 
-@pytest.mark.parametrize("place", ["data/x", "~/x"])
+@pytest.mark.parametrize(
+    ("place", "says"), [("data/x", "is relative"), ("~/x", "is in a home folder")]
+)
 @pytest.mark.parametrize("key", ["manifest", "store"])
 def test_a_submitted_job_refuses_a_place_in_its_temporary_folder(
-    monkeypatch: pytest.MonkeyPatch, key: str, place: str
+    monkeypatch: pytest.MonkeyPatch, key: str, place: str, says: str
 ) -> None:
     """Nor is the home folder of a node the one of whoever submits."""
     values = {"manifest": "/data/m", "bundle": "b", "store": "/data"} | {key: place}
     arguments = [f"{name}={value}" for name, value in values.items()]
     assert parse(ScoreConfig, "", arguments).bundle == "b"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    with pytest.raises(InputError, match=f"^{key}: {place}: is relative, .*give {key}= as an abs"):
+    with pytest.raises(InputError, match=f"^{key}: {place}: {says}, .*give {key}= as an abs"):
         parse(ScoreConfig, "", arguments)
 
 

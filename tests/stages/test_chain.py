@@ -21,6 +21,7 @@ from pipeline.stages.pools import ActorSettings, FeatureActor
 from pipeline.stages.sink import commit_block
 from pipeline.stages.worker_errors import plain_errors
 from pipeline.tables.manifest import write_manifest
+from tests.benchmarks.synthetic import write_rows
 from tests.conftest import TINY_SIDE, TinyModels, TinyStore
 
 pytestmark = pytest.mark.ray
@@ -47,15 +48,16 @@ def test_pools_on_gpus_are_accepted(tiny_store: TinyStore, gpus: float) -> None:
 def test_decoding_waits_or_computes_by_where_the_images_lie(
     cluster: str, tiny_store: TinyStore, tmp_path: Path, images: str, store: str
 ) -> None:
-    """The manifest may lie elsewhere: the archive in S3, the store on a disk, or the reverse."""
+    """Archive, manifest and store may lie apart; commits wait where the store is remote."""
     rows = pq.read_table(tiny_store.manifest)
     if images == "remote":
         uris = pa.array([f"s3://archive/{n}.png" for n in range(len(rows))])
         rows = rows.set_column(rows.schema.get_field_index("uri"), rows.schema.field("uri"), uris)
-    place = "memory://m.parquet" if store == "remote" else str(tmp_path / "m.parquet")
+    place = str(tmp_path / "m.parquet")
     write_manifest(place, rows)
     options = PrepareOptions(DecodeLimits(), square=TINY_SIDE)
-    chain = build_chain(ChainPlan(place, None, options, (), 8, 8), commit_block, {})
+    settings = {"run_folder": "s3://store/runs/r" if store == "remote" else str(tmp_path)}
+    chain = build_chain(ChainPlan(place, None, options, (), 8, 8), commit_block, settings)
     planned, *_ = get_execution_plan(chain._logical_plan)
     decode, commit = list(planned.dag.post_order_iter())[-2:]
     assert "prepare_block" in decode.name
@@ -65,6 +67,40 @@ def test_decoding_waits_or_computes_by_where_the_images_lie(
     cpus = int(ray.cluster_resources()["CPU"])
     at_once = {"remote": max(6, 2 * cpus), "local": 2 + cpus // 16}[store]
     assert commit.get_max_concurrency_limit() == at_once
+
+
+class Telling:
+    """An actor that says how many images it was given with each."""
+
+    def __init__(self, settings: None) -> None:
+        """Loads nothing."""
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        return rows.append_column("given", pa.array([len(rows)] * len(rows)))
+
+
+def given_rows(rows: pa.Table) -> pa.Table:
+    """What a commit's images were given with."""
+    return pa.table({"given": rows["given"], "image_id": rows["image_id"]})
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("images", "blocks"),
+    [(100, {8: 2, 32: 2, 20: 1}), (24, {8: 3}), (7, {7: 1})],
+)
+def test_each_actor_begins_with_a_block_of_few_images(
+    cluster: str, tmp_path: Path, images: int, blocks: dict[int, int]
+) -> None:
+    """Its whole block, of as many as are asked for, comes behind that."""
+    manifest = write_rows(tmp_path, images)
+    pool = PoolStage(Telling, None, PoolPlan(2, 0.1, 0.0, 1))
+    options = PrepareOptions(DecodeLimits(), square=4)
+    chain = build_chain(ChainPlan(manifest, None, options, (pool,), 32, 8), given_rows, {})
+    rows = chain.to_pandas()
+    given = rows["given"].value_counts()
+    assert {size: count // size for size, count in given.items()} == blocks
+    assert rows["image_id"].nunique() == len(rows) == images
 
 
 @pytest.mark.timeout(120)

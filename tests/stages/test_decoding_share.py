@@ -11,14 +11,14 @@ import pytest
 
 from tests.conftest import ROOT
 
-BLOCKS = 100
+BLOCKS = 320
 
 
 @pytest.mark.timeout(300)
 def test_decoding_has_all_cpus_that_the_actors_leave(tmp_path: Path) -> None:
     """Ray Data keeps a part of the CPUs for each stage that asks for some: it left 3 of these 4."""
     pools = {"detector": 1, "features": 1, "classifier": 2}
-    given = {"folder": str(tmp_path), "cpus": 8, "pools": pools, "blocks": BLOCKS, "seconds": 0.5}
+    given = {"folder": str(tmp_path), "cpus": 8, "pools": pools, "blocks": BLOCKS, "seconds": 0.25}
     done = subprocess.run(
         [sys.executable, "-m", "tests.stages.decoding_share"],
         cwd=ROOT,
