@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline.evaluation.groups import Codes
 from pipeline.evaluation.overlap import Ids
 from pipeline.evaluation.table import ScoredTable, open_errors
-from pipeline.scoring.calibration_rows import groups_where_images_were_left
+from pipeline.tables.left_groups import groups_where_images_were_left
 from pipeline.tables.lookup import member
 
 _GROUPED = ("image_id", "group_id")
