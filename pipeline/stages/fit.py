@@ -16,31 +16,22 @@ import ray
 
 from pipeline.config import FitConfig
 from pipeline.errors import InputError, RunError
-from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.build import BundleBuilder
 from pipeline.scoring.bundle import BACKBONE_FILE, TRAINED_ON_FILES, mark_latest
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
-from pipeline.scoring.rows import failed_rows, fill_columns, usable_rows, without_value
-from pipeline.stages.cards import take_own_cards
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan, connected, elsewhere, plan_pools
-from pipeline.stages.columns import unpack
-from pipeline.stages.decode import SQUARE
+from pipeline.stages.fit_worker import FitActor, commit_features
 from pipeline.stages.metrics import RunMetrics
-from pipeline.stages.pools import in_memory, with_features
 from pipeline.stages.progress import Progress, watch
 from pipeline.stages.provenance import environment, now
 from pipeline.stages.reduce import reduce_categories, source_for
-from pipeline.stages.sink import summary
-from pipeline.stages.timing import bytes_read, spent_on
 from pipeline.stages.worker_errors import driver_errors
 from pipeline.tables import storage
 from pipeline.tables.ledger import (
     Commit,
     DamagedPartError,
-    Work,
-    commit_tables,
     drop_commit,
     read_commits,
     read_part,
@@ -49,7 +40,6 @@ from pipeline.tables.ledger import (
 from pipeline.tables.lock import RunLock, locked
 from pipeline.tables.manifest import Manifest, open_manifest, require_unchanged, with_all_columns
 from pipeline.tables.runs import RunPlaces, start_or_continue
-from pipeline.tables.schemas import ERRORS, FEATURES
 from pipeline.tables.tally import Tally
 from pipeline.tables.trained_on import trained_on_bytes
 
@@ -222,47 +212,6 @@ def _extract(work: FitWork, plan: PoolPlan, lock: RunLock) -> None:
     outage = OutageGuard(len(wanted), config.max_unreachable)
     chain = build_chain(chain_plan, commit_features, {"run_folder": work.places.folder})
     watch(chain, progress, outage)
-
-
-class FitActor:
-    """The backbone alone: features of the square images."""
-
-    def __init__(self, settings: tuple[Any, FeatureLayout, int, int, str]) -> None:
-        from pipeline.models.backbone import Backbone
-        from pipeline.models.memory import keep_freed_memory
-        from pipeline.models.precision import lacking
-        from pipeline.models.resnet import fix_arithmetic
-        from pipeline.models.weights import state_from_bytes
-
-        weights, layout, batch, threads, precision = settings
-        take_own_cards()
-        keep_freed_memory()
-        fix_arithmetic(threads)
-        if missing := lacking({"features": precision}):
-            raise InputError(
-                f"precision: {', '.join(missing)}: a worker's machine has no hardware for it; give "
-                "the pool machines that have, or fit with precision=float32"
-            )
-        state = state_from_bytes(ray.get(weights), "backbone")
-        self._backbone = Backbone(state, layout, batch, precision=precision)
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Adds `pooled` and `cells`, drops the image."""
-        images, present = unpack(rows.column(SQUARE))
-        features, present, rows = in_memory(
-            lambda some, _: self._backbone.features(some), images, present, rows, "features"
-        )
-        rows = with_features(rows, features.cells, features.pooled, present, "cells")
-        rows = without_value(rows, present[~features.finite()], "features")
-        return rows.drop_columns([SQUARE])
-
-
-def commit_features(rows: pa.Table, run_folder: str) -> pa.Table:
-    """Writes and commits the features of one block."""
-    good, failed = usable_rows(rows), failed_rows(rows)
-    tables = {"features": fill_columns(good, FEATURES), "errors": fill_columns(failed, ERRORS)}
-    work = Work(spent_on(rows), bytes_read(rows))
-    return summary(commit_tables(run_folder, tables, "features", work), rows)
 
 
 def _committed(work: FitWork) -> tuple[Tally, list[Commit]]:

@@ -15,7 +15,7 @@ from pipeline.errors import RunError
 from pipeline.scoring.outage import OutageGuard
 from pipeline.scoring.prepare import options_for
 from pipeline.stages.decode import MANIFEST_COLUMNS, prepare_block
-from pipeline.stages.fit import commit_features
+from pipeline.stages.fit_worker import commit_features
 from pipeline.stages.index import run_index
 from pipeline.stages.score import run_score
 from pipeline.stages.sink import commit_block

@@ -22,7 +22,7 @@ import ray
 from pipeline.stages.cards import keep_to_own_cards
 from pipeline.config import PoolConfig
 from pipeline.models.specs import FeatureLayout
-from pipeline.stages.fit import FitActor
+from pipeline.stages.fit_worker import FitActor
 from pipeline.stages.pools import ActorSettings
 from pipeline.stages.train_detector import _start
 
@@ -87,7 +87,7 @@ import json, sys
 import ray
 from pipeline.config import PoolConfig, ScoreConfig
 from pipeline.models.specs import FeatureLayout
-from pipeline.stages.fit import FitActor
+from pipeline.stages.fit_worker import FitActor
 from pipeline.stages.pools import ActorSettings
 from pipeline.stages.score import run_score
 from pipeline.stages.train_detector import _start

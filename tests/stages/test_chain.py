@@ -16,7 +16,7 @@ from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan
-from pipeline.stages.fit import FitActor
+from pipeline.stages.fit_worker import FitActor
 from pipeline.stages.pools import ActorSettings, FeatureActor
 from pipeline.stages.sink import commit_block
 from pipeline.stages.worker_errors import plain_errors

@@ -16,7 +16,7 @@ from pipeline.models.specs import FeatureLayout
 from pipeline.scoring.prepare import PrepareOptions
 from pipeline.stages.chain import ChainPlan, PoolStage, build_chain
 from pipeline.stages.cluster import PoolPlan
-from pipeline.stages.fit import FitActor
+from pipeline.stages.fit_worker import FitActor
 from pipeline.stages.pools import ActorSettings, ClassifierActor, DetectorActor, FeatureActor
 from tests.benchmarks.synthetic import write_rows
 from tests.conftest import TinyModels, TinyStore
